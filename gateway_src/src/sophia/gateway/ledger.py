@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The spend ledger's room: an intent is durable before anything is sent, and every attempt is settled once.
+
+The local journal is what is durable on a request's way; a feeder carries it into the ledger's table in batches.
+After a crash the journals of dead processes are replayed into the table, and what they left open is handed to
+`reconcile`. Reservations follow the ledger: charged with the intent, replaced by the cost at the settlement.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from sophia.errors import ApiError, Unavailable
+from sophia.stores import journal
+from sophia.stores.journal import Journal, JournalError
+from sophia.stores.ledger import Entry, LedgerStore, merge
+from sophia.stores.model import Intent, Level, Outcome, Period, Settlement
+
+__all__ = ["Ledger", "SettleReservation"]
+
+_LOG = logging.getLogger(__name__)
+
+_FEED_INTERVAL = 0.1
+_RETRY_INTERVAL = 1.0
+
+SettleReservation = Callable[[str, int], Awaitable[object]]
+
+
+class Ledger:
+    """Own journal, feeder and the attempts that are not settled yet.
+
+    `settle_reservation(attempt, cost)` frees what the attempt had reserved.
+    """
+
+    def __init__(self, store: LedgerStore, root: Path, instance: str, settle_reservation: SettleReservation) -> None:
+        self._store = store
+        self._root = root
+        self._folder = root / instance
+        self._settle_reservation = settle_reservation
+        self._journal: Journal | None = None
+        self._unfed: dict[str, Entry] = {}
+        self._feeding = asyncio.Lock()
+        self._feeder: asyncio.Task[None] | None = None
+        self.open: dict[str, Intent] = {}
+        self.unconfirmed: dict[str, tuple[Intent, Settlement | None]] = {}
+        self.on_unconfirmed: Callable[[Intent, Settlement | None], None] = lambda intent, settlement: None
+
+    async def start(self) -> None:
+        """Take the own journal, replay those of the dead, and load what is not settled.
+
+        Raises:
+            Unavailable: the database does not answer.
+        """
+        self._journal = Journal(self._folder)
+        await self.adopt()
+        self._feeder = asyncio.create_task(self._feed_forever(), name="ledger feeder")
+
+    async def adopt(self) -> int:
+        """Replay the journals of dead processes and take over what they left unsettled; returns how much."""
+        for folder, lock in journal.abandoned(self._root, self._folder):
+            try:
+                entries = await asyncio.to_thread(_replay, folder)
+                await self._store.apply(entries)
+                await asyncio.to_thread(journal.remove, folder)
+            finally:
+                os.close(lock)
+        living = {path.name for path in self._root.iterdir()} - {self._folder.name}
+        adopted = 0
+        for intent, settlement, instance in await self._store.pending():
+            mine = intent.attempt in self.open or intent.attempt in self.unconfirmed
+            if not mine and instance not in living:
+                self.unconfirmed[intent.attempt] = (intent, settlement)
+                self.on_unconfirmed(intent, settlement)
+                adopted += 1
+        return adopted
+
+    async def intend(self, intent: Intent) -> None:
+        """Make the intent durable. Nothing may be sent upstream before this returns.
+
+        Raises:
+            Unavailable: the journal cannot be written (disk full); the request must not go out.
+        """
+        if self._journal is None:
+            raise RuntimeError("the ledger has not been started")
+        self.open[intent.attempt] = intent
+        try:
+            await self._journal.append_durable(intent)
+        except JournalError as error:
+            del self.open[intent.attempt]
+            raise Unavailable("ledger_unavailable", f"{error}; free disk space", retry_after=5.0) from error
+        finally:
+            if intent.attempt in self.open:
+                self._unfed.setdefault(intent.attempt, Entry()).intent = intent
+
+    async def settle(self, settlement: Settlement) -> None:
+        """Record how an attempt ended. With a cost of None it stays charged, and is handed to reconciliation.
+
+        Called again for an attempt that is settled already, it does nothing.
+        """
+        known = self.open.pop(settlement.attempt, None)
+        waiting = self.unconfirmed.get(settlement.attempt)
+        if known is None and waiting is None:
+            return
+        intent = known if known is not None else waiting[0]  # type: ignore[index]
+        self._record(settlement)
+        if settlement.cost is None:
+            self.unconfirmed[settlement.attempt] = (intent, settlement)
+            if waiting is None:
+                self.on_unconfirmed(intent, settlement)
+            return
+        self.unconfirmed.pop(settlement.attempt, None)
+        try:
+            await self._settle_reservation(settlement.attempt, settlement.cost)
+        except ApiError:
+            # The reservation store is away; what it forgets or keeps is put right when it is seeded again.
+            _LOG.warning("reservation not settled", extra={"attempt": settlement.attempt})
+
+    async def unsent(self, intent: Intent, at: int) -> None:
+        """Settle an attempt that provably never reached the upstream."""
+        await self.settle(Settlement(intent.attempt, at, Outcome.UNSENT, 0, source="none"))
+
+    async def seed(
+        self, level: Level, owner: str, period: Period, window: int, until: int
+    ) -> tuple[int, list[tuple[str, int]]]:
+        """Spend and open reservations of a window, everything that this process knows included."""
+        await self.flush()
+        return await self._store.seed(level, owner, period, window, until)
+
+    async def flush(self) -> None:
+        """Carry everything recorded so far into the table. Raises `Unavailable`."""
+        async with self._feeding:
+            if not self._unfed or self._journal is None:
+                return
+            entries, self._unfed = self._unfed, {}
+            segment = self._journal.segment
+            try:
+                await self._store.apply(entries)
+            except BaseException:
+                for attempt, entry in self._unfed.items():
+                    earlier = entries.setdefault(attempt, Entry())
+                    earlier.intent = entry.intent or earlier.intent
+                    earlier.settlement = entry.settlement or earlier.settlement
+                self._unfed = entries
+                raise
+            self._journal.discard(segment - 1)
+
+    async def stop(self) -> None:
+        """Feed the rest and let go of the journal; what could not be fed stays in it for the next start."""
+        if self._feeder is not None:
+            self._feeder.cancel()
+            await asyncio.gather(self._feeder, return_exceptions=True)
+        if self._journal is None:
+            return
+        empty = True
+        try:
+            await self.flush()
+        except ApiError:
+            empty = False
+        await self._journal.close(empty=empty)
+
+    def _record(self, settlement: Settlement) -> None:
+        if self._journal is not None:
+            self._journal.append(settlement)
+        entry = self._unfed.setdefault(settlement.attempt, Entry())
+        if entry.settlement is None or entry.settlement.cost is None:
+            entry.settlement = settlement
+
+    async def _feed_forever(self) -> None:
+        while True:
+            await asyncio.sleep(_FEED_INTERVAL)
+            try:
+                await self.flush()
+            except ApiError as error:
+                _LOG.warning("ledger not fed", extra={"reason": error.message, "waiting": len(self._unfed)})
+                await asyncio.sleep(_RETRY_INTERVAL)
+
+
+def _replay(folder: Path) -> dict[str, Entry]:
+    return merge(journal.read(folder))
