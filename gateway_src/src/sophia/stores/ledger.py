@@ -50,9 +50,7 @@ class LedgerStore:
     async def apply(self, entries: dict[str, Entry]) -> None:
         """Write entries in one transaction; the same again if applied twice."""
         whole = [_row(entry.intent, entry.settlement, self._instance) for entry in entries.values() if entry.intent]
-        ends = [
-            _settlement_row(entry.settlement) for entry in entries.values() if entry.settlement and not entry.intent
-        ]
+        late = [entry.settlement for entry in entries.values() if entry.settlement and not entry.intent]
         async with self._database.write() as connection:
             if whole:
                 await connection.execute(self._upsert(), whole)
