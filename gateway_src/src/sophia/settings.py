@@ -51,7 +51,10 @@ class KeyFiles(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class UpstreamSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """OpenRouter, or what stands in for it. Times in seconds."""
+    """OpenRouter, or what stands in for it. Times in seconds.
+
+    An attempt that OpenRouter's records do not show `settled_after` seconds after its end was not billed.
+    """
 
     base_url: str = "https://openrouter.ai/api/v1"
     key_files: KeyFiles = KeyFiles(Path("keys/primary"))
@@ -59,6 +62,7 @@ class UpstreamSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     connect_timeout: float = 5.0
     head_timeout: float = 120.0
     idle_timeout: float = 60.0
+    settled_after: float = 900.0
     connections: int = 1000
     client: str = "pyreqwest"
     referer: str = ""
