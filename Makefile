@@ -6,6 +6,7 @@ SHELL := /bin/sh
 STATE := .sophia
 CONTROL := $(STATE)/control
 export PATH := $(CURDIR)/$(CONTROL)/bin:$(PATH)
+export PWD := $(CURDIR)
 export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/$(STATE)/collections
 export ANSIBLE_HOME := $(CURDIR)/$(STATE)/ansible
 export ANSIBLE_CALLBACK_RESULT_FORMAT := yaml
