@@ -20,7 +20,7 @@ import msgspec
 
 from sophia.stores.model import Level, Limit
 
-__all__ = ["FREE", "UNIT", "LocalRates", "Rate", "Rates", "Room", "Taken", "granted", "rates_of", "refused"]
+__all__ = ["FREE", "UNIT", "Kind", "LocalRates", "Rate", "Rates", "Room", "Taken", "granted", "rates_of", "refused"]
 
 UNIT = 60_000_000  # of a cell's level, per request or token: the microseconds of a minute
 SHARED = "shared"
