@@ -39,12 +39,14 @@ __all__ = [
     "User",
     "digest",
     "new_secret",
+    "not_found",
+    "record_of",
+    "shown_prefix",
 ]
 
 KEY_PREFIX = "sk-sophia-"
 SCOPES = frozenset({"chat", "embeddings", "models", "admin"})
 _BASE62 = string.digits + string.ascii_letters
-_SHOWN = len(KEY_PREFIX) + 6
 _SECRETS = ("digest", "retiring_digest")
 
 
@@ -56,6 +58,11 @@ def new_secret() -> str:
 def digest(secret: str) -> bytes:
     """What is kept of a secret (32 bytes)."""
     return hashlib.sha256(secret.encode()).digest()
+
+
+def shown_prefix(secret: str) -> str:
+    """The part of a secret by which a person recognises it; too short to help guessing the rest."""
+    return secret[: len(KEY_PREFIX) + 6]
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
@@ -158,7 +165,7 @@ class Registry:
             if value is not None:
                 query = query.where(table.c[name] == value)
         async with self._database.read() as connection:
-            return [_record(kind, row) for row in (await connection.execute(query.limit(limit))).mappings()]
+            return [record_of(kind, row) for row in (await connection.execute(query.limit(limit))).mappings()]
 
     async def create(self, actor: Actor, kind: type[R], **fields: Any) -> R:
         """Write a new record.
@@ -230,7 +237,7 @@ async def _write(change: Change, action: str, before: R | None, after: R) -> R:
         await change.connection.execute(statement.values(**row))
     except IntegrityError as error:
         raise Conflict(
-            "name_taken", f"there is already a {level} named {after.name!r}; choose another name", param="name"
+            "name_taken", f"another {level} has the name {after.name!r}; choose a different one", param="name"
         ) from error
     return after
 
@@ -251,7 +258,7 @@ async def _get(connection: AsyncConnection, kind: type[R], record_id: str) -> R:
     row = (await connection.execute(query)).mappings().first()
     if row is None:
         raise not_found(kind, record_id)
-    return _record(kind, row)
+    return record_of(kind, row)
 
 
 def not_found(kind: type[Record], record_id: str) -> NotFound:
@@ -260,8 +267,9 @@ def not_found(kind: type[Record], record_id: str) -> NotFound:
     return NotFound(f"{level}_not_found", f"there is no {level} {record_id!r}; list them at /admin/v1/{level}s")
 
 
-def _record(kind: type[R], row: sa.RowMapping) -> R:
-    return msgspec.convert(dict(row), kind)
+def record_of(kind: type[R], row: sa.RowMapping) -> R:
+    """A row as a record; columns that only a later program knows are left alone."""
+    return msgspec.convert({name: row[name] for name in kind.__struct_fields__}, kind)
 
 
 async def _check_references(connection: AsyncConnection, record: Record) -> None:
@@ -297,4 +305,4 @@ async def _all(connection: AsyncConnection, kind: type[R], **equals: str) -> lis
     query = sa.select(table).where(table.c.deleted_at.is_(None))
     for name, value in equals.items():
         query = query.where(table.c[name] == value)
-    return [_record(kind, row) for row in (await connection.execute(query)).mappings()]
+    return [record_of(kind, row) for row in (await connection.execute(query)).mappings()]

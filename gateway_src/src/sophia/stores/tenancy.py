@@ -14,13 +14,12 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TypeVar
 
-import msgspec
 import sqlalchemy as sa
 
 from sophia.stores import schema
 from sophia.stores.database import Database
 from sophia.stores.model import Account, Level, Limit, Period, Principal, Role
-from sophia.stores.registry import LEVELS, TABLES, Key, Organization, Record, Team, User, digest
+from sophia.stores.registry import LEVELS, TABLES, Key, Organization, Record, Team, User, digest, record_of
 
 __all__ = ["ADMIN_KEY", "Tenancy", "intersection", "matches"]
 
@@ -105,7 +104,7 @@ class Tenancy:
                 self._records = {kind: {} for kind in TABLES}
                 self._keys = {}
             for kind, changed in rows.items():
-                self._take(kind, [msgspec.convert(dict(row), kind) for row in changed])
+                self._take(kind, [record_of(kind, row) for row in changed])
             self._principals = {}
             self._seen = head
 
