@@ -1,0 +1,285 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Reasons why two questions that look alike to an embedding must not share an answer. Pure.
+
+Embeddings put "enable logging" beside "disable logging": polarity-reversed pairs score 0.83 to 0.9997 under nine
+encoders (GPTCache issue 694), so no cosine threshold can tell them apart. `objection` compares what the cosine is
+blind to, in this order, and names the first difference:
+
+======================  ============================================================================================
+``length``              one is empty, or over three times as long as the other
+``code``                either holds code, and the two are not the same but for white space at the ends of lines
+``quotes``              quoted strings, in order, as written
+``numbers``             numbers (as digits or as words), dates, times, versions, signs, in order
+``units``               units and currencies, in order; spellings of one unit are equal
+``negation``            not, never, without, unless …, in order
+``comparison``          words that turn a sentence round: before, more, from, who, to increase …, in order
+``entities``            capitalised names that do not start a sentence, in order, as written
+``words``               the other words that carry meaning: none more, none less
+``order``               the same words in another order: who did what to whom
+======================  ============================================================================================
+
+What is left free is what does not change the question: articles, politeness, the form of asking ("tell me the",
+"what is"), contraction, "X of Y" for "Y's X", case (but not of names with a second meaning, as "US"), punctuation.
+Function words are known for English only; in any other language every word counts, which costs hits and makes no
+false one.
+
+`objection` with ``words=False`` leaves out the last two rows: the looser rule, for partitions whose answers are
+checked (false hits on swapped lower-case nouns are possible then).
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from typing import NamedTuple
+
+__all__ = ["Reading", "compare", "objection", "read"]
+
+_CODE = re.compile(r"[{}\[\]\\|;~^]|[=!<>]=|=>|->|::|\n\s{2,}|\w\(|^\s*(?:def|class|import|select|SELECT)\b", re.M)
+_QUOTED = re.compile(r"`([^`]*)`|\"([^\"]*)\"|“([^”]*)”|«([^»]*)»|(?<!\w)'([^']*)'(?!\w)|‘([^’]*)’(?!\w)")
+_POSSESSIVE = re.compile(
+    r"\b(?!(?:what|who|where|when|how|it|that|there|here|he|she|let)'s)(\w+)'s ((?!not\b)\w+)", re.I
+)
+_THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
+_QUOTES = frozenset("\"'“”‘’«»`")
+_START = re.compile(r"(?:^|[.!?:\n]\s*)[\"'(]?(\w+)")
+
+_CONTRACTIONS = (
+    (re.compile(r"\bcan't\b", re.I), "can not"),
+    (re.compile(r"\bwon't\b", re.I), "will not"),
+    (re.compile(r"\bshan't\b", re.I), "shall not"),
+    (re.compile(r"n't\b", re.I), " not"),
+    (re.compile(r"\b(what|who|where|when|how|it|that|there|here)'s\b", re.I), r"\1 is"),
+    (re.compile(r"'re\b", re.I), " are"),
+    (re.compile(r"'ll\b", re.I), " will"),
+    (re.compile(r"'ve\b", re.I), " have"),
+    (re.compile(r"\bi'm\b", re.I), "i am"),
+)
+
+_WH = r"(?=what\b|which\b|who\b|whom\b|whose\b|where\b|when\b|why\b|how\b)"
+_VERBS = (
+    "explain|tell|give|show|write|list|describe|summari[sz]e|translate|compare|help|find|create|generate|make|provide|"
+    "calculate|compute|convert|define|suggest|recommend|name|draft|fix|rewrite|solve"
+)
+_GREETING = (
+    (re.compile(r"^(?:hi|hello|hey)(?: there)?[,.!]? ", re.I), ""),
+    (re.compile(r"^(?:(?:please|kindly),? )+", re.I), ""),
+    (re.compile(rf"^(?:can|could|would|will) you (?:please |kindly )?(?=(?:{_VERBS})\b)", re.I), ""),
+    (re.compile(rf"^(?:i (?:want|need|would like) to know|i'd like to know|do you know|tell me) {_WH}", re.I), ""),
+    (re.compile(r"^tell me (?=the\b)", re.I), "what is "),
+    (re.compile(r"[,.!]? (?:please|thanks|thank you)[.!?]*$", re.I), ""),
+)
+_ASKING = (
+    (re.compile(r"\bcannot\b", re.I), "can not"),
+    (re.compile(r"\bhow (?:do|can|could|would) (?:i|we|you|one) ", re.I), "how "),
+    (re.compile(r"\bwhat (?:is|are) the (?:best )?(?:way|steps) to ", re.I), "how "),
+    (re.compile(r"\b(what|which|who|where|when|why|how) (?:is|are|do|does) ", re.I), r"\1 "),
+)
+
+# A number and the letters that cling to it come apart ("5km"); words keep inner dots, hyphens, signs ("c++", "a@b.c").
+_TOKEN = re.compile(r"(?<![\w)])[-+]?\d+(?:[.,:/]\d+)*|[^\W\d_]+(?:['.@/&_+#-]*[\w+#])*|\d+|[^\w\s]|_+")
+# What ends a clause is no part of the question, but for the factorial's mark.
+_CLAUSE_END = re.compile(r"[.,?:;]+(?=\s|$)|(?<!\d)!+(?=\s|$)|…|(?<=\s)[-–—](?=\s)")
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+_FREE = _words("a an the of to what which please kindly really actually")
+_NEGATION = _words("""
+    not no never none nothing nobody nowhere neither nor without except unless lack lacking fail fails failed hardly
+    barely rarely seldom avoid exclude excluding excluded non prevent stop false wrong incorrect impossible invalid
+    deny disallow forbid
+""")
+_COMPARISON = _words("""
+    before after more less most least over under above below greater smaller larger bigger higher lower fewer than
+    first last next previous earlier later earliest latest oldest newest older newer from into in on at out off up down
+    left right by with for against between versus vs via through until till since within during outside inside all any
+    every each only both either and or but if when who whom whose why how where was were did had will would should must
+    may might can could shall increase decrease increases decreases increasing decreasing rise fall gain loss add remove
+    enable disable enabled disabled start begin end open close buy sell import export input output send receive push
+    pull encrypt decrypt upload download minimum maximum min max best worst true good bad cheap expensive cheapest fast
+    slow fastest slowest ascending descending same different always often sometimes better worse faster slower i me you
+    he him she her it we us they them my your his its our their this that these those as
+""")
+_TWO_MEANINGS = _words("""
+    us it who polish turkey china march may august apple java oracle amazon meta windows word excel access
+    ruby rust go swift python shell chrome safari edge python spark kafka will mark bill rose frank grace hope jack
+    aids pin ram bat reading nice mobile bath cork bolivar sun mercury earth
+""")
+_UNITS = {
+    spelling: unit
+    for unit, spellings in {
+        "m": "m meter meters metre metres",
+        "km": "km kilometer kilometers kilometre kilometres",
+        "cm": "cm centimeter centimeters centimetre centimetres",
+        "mm": "mm millimeter millimeters millimetre millimetres",
+        "mi": "mi mile miles",
+        "ft": "ft foot feet",
+        "inch": "inch inches",
+        "yd": "yd yard yards",
+        "kg": "kg kilo kilos kilogram kilograms",
+        "g": "g gram grams",
+        "mg": "mg milligram milligrams",
+        "lb": "lb lbs pound pounds",
+        "oz": "oz ounce ounces",
+        "t": "ton tons tonne tonnes",
+        "l": "l liter liters litre litres",
+        "ml": "ml milliliter milliliters millilitre millilitres",
+        "gal": "gal gallon gallons",
+        "s": "s sec secs second seconds",
+        "ms": "ms millisecond milliseconds",
+        "minute": "minute minutes mins",
+        "h": "h hr hrs hour hours",
+        "day": "day days daily",
+        "week": "week weeks weekly",
+        "month": "month months monthly",
+        "year": "year years yr yrs yearly annual annually",
+        "celsius": "celsius centigrade °c ℃",
+        "fahrenheit": "fahrenheit °f ℉",
+        "kelvin": "kelvin",
+        "b": "byte bytes",
+        "bit": "bit bits",
+        "kb": "kb kilobyte kilobytes",
+        "mb": "mb megabyte megabytes",
+        "gb": "gb gigabyte gigabytes",
+        "tb": "tb terabyte terabytes",
+        "percent": "% percent percentage",
+        "usd": "$ usd dollar dollars",
+        "eur": "€ eur euro euros",
+        "gbp": "£ gbp",
+        "jpy": "¥ jpy yen",
+        "w": "watt watts",
+        "kw": "kw kilowatt kilowatts",
+        "v": "volt volts",
+        "degree": "° degree degrees",
+        "utc": "utc gmt",
+        "am": "am a.m",
+        "pm": "pm p.m",
+    }.items()
+    for spelling in spellings.split()
+}
+_COUNTS = """
+    zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen
+    eighteen nineteen twenty
+"""
+_NUMBER_WORDS = {word: str(value) for value, word in enumerate(_COUNTS.split())} | {
+    word: word
+    for word in _words("""
+        thirty forty fifty sixty seventy eighty ninety hundred hundreds thousand thousands million millions billion
+        billions trillion dozen half third quarter double triple twice once thrice couple single second fourth fifth
+        sixth seventh eighth ninth tenth monday tuesday wednesday thursday friday saturday sunday january february march
+        april june july august september october november december today tomorrow yesterday tonight morning noon evening
+        midnight
+    """)
+}
+
+
+class Reading(NamedTuple):
+    """A question, taken apart: what `compare` compares."""
+
+    text: str
+    code: bool
+    quotes: tuple[str, ...]
+    numbers: tuple[str, ...]
+    units: tuple[str, ...]
+    negation: tuple[str, ...]
+    comparison: tuple[str, ...]
+    entities: tuple[str, ...]
+    words: tuple[str, ...]
+
+
+def objection(asked: str, kept: str, *, words: bool = True) -> str | None:
+    """Why the answer to `kept` must not be given to `asked`; None where nothing speaks against it. Symmetric."""
+    return compare(read(asked), read(kept), words=words)
+
+
+def compare(one: Reading, other: Reading, *, words: bool = True) -> str | None:
+    """`objection` for questions that are read already."""
+    if one.text == other.text:
+        return None
+    if not one.text or not other.text or not 1 / 3 <= len(one.text) / len(other.text) <= 3:
+        return "length"
+    if one.code or other.code:
+        return "code"
+    for name in ("quotes", "numbers", "units", "negation", "comparison"):
+        if getattr(one, name) != getattr(other, name):
+            return name
+    if not _same_entities(one.entities, other.entities, words):
+        return "entities"
+    if words and (one.words != other.words or not one.words):
+        return "order" if sorted(one.words) == sorted(other.words) else "words"
+    return None
+
+
+def _same_entities(one: tuple[str, ...], other: tuple[str, ...], words: bool) -> bool:
+    """Whether the same things are named; where the words are compared anyway, one may have been typed without case."""
+    if one == other:
+        return True
+    if not words or (one and other):
+        return False
+    return not any(_is_ambiguous(name) for name in one or other)
+
+
+def _is_ambiguous(name: str) -> bool:
+    return name.casefold() in _TWO_MEANINGS or (name.isupper() and len(name) <= 4)
+
+
+def read(text: str) -> Reading:
+    """Take a question apart."""
+    plain = unicodedata.normalize("NFC", text).replace("’", "'").replace("−", "-").strip()
+    quotes = tuple(next(part for part in match if part) for match in _QUOTED.findall(plain) if any(match))
+    question = _unfold(plain)
+    numbers, units, negation, comparison, words = [], [], [], [], []
+    for token in _tokens(question):
+        word = token
+        if token in _NEGATION:
+            negation.append(token)
+        elif token in _COMPARISON:
+            comparison.append(token)
+        if token in _UNITS:
+            word = _UNITS[token]
+            units.append(word)
+        if token in _NUMBER_WORDS or token[-1].isdecimal():
+            word = _NUMBER_WORDS.get(token, word)
+            numbers.append(word)
+        if token not in _FREE:
+            words.append(word)
+    return Reading(
+        "\n".join(line.rstrip() for line in plain.splitlines()),
+        bool(_CODE.search(plain)),
+        quotes,
+        tuple(numbers),
+        tuple(units),
+        tuple(negation),
+        tuple(comparison),
+        _entities(question),
+        tuple(words),
+    )
+
+
+def _unfold(text: str) -> str:
+    """Write the ways of asking one thing in one way; case stays."""
+    text = " ".join(text.split())
+    text = _THOUSANDS.sub("", text)
+    for pattern, written in (*_GREETING, *(_CONTRACTIONS if "'" in text else ()), *_ASKING):
+        text = pattern.sub(written, text)
+    return _POSSESSIVE.sub(r"\2 of \1", text) if "'s " in text else text
+
+
+def _tokens(text: str) -> list[str]:
+    found = _TOKEN.findall(_CLAUSE_END.sub(" ", text).casefold())
+    return [token for token in found if token not in _QUOTES]
+
+
+def _entities(text: str) -> tuple[str, ...]:
+    """Capitalised words as written, but not where a sentence's start may be why; words all in capitals always."""
+    starts = {match.start(1) for match in _START.finditer(text)}
+    found = []
+    for match in re.finditer(r"\w+(?:[.&'-]\w+)*", text):
+        word = match.group().removesuffix("'s")
+        capitals = word.isupper() and len(word) > 1
+        if capitals or (word[0].isupper() and match.start() not in starts and word != "I"):
+            found.append(word)
+    return tuple(found)

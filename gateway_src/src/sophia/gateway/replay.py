@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which answers are fit to be kept, and a kept answer as the stream that its client asked for: pure.
+
+Fit is only what a model finished saying in text: one choice that ended by itself (`stop`, `end_turn`, `completed`),
+no error, refusal, tool call, audio or image. What is served again costs nothing, so `usage.cost` of what is kept is 0.
+
+Streams follow each API's own order of events: OpenAI API reference ("Chat completion chunk", "Responses streaming
+events"), Anthropic API reference ("Streaming messages"), with OpenRouter's closing usage chunk of no choices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import msgspec
+
+from sophia.stores.exact import Answer
+
+__all__ = ["fit", "replay"]
+
+_PIECE = 48
+"""About how many characters an event carries: a word never breaks, a client sees the text come."""
+
+_decode = msgspec.json.Decoder().decode
+_encode = msgspec.json.Encoder().encode
+
+Json = dict[str, Any]
+
+
+def fit(api: str, body: bytes) -> bytes | None:
+    """`body` as it is kept, or None where it is not an answer to be given again."""
+    test = {"chat": _fit_chat, "messages": _fit_message, "responses": _fit_response}.get(api)
+    try:
+        answer = _decode(body)
+        if test is None or answer.get("error") or not test(answer):
+            return None
+    except (msgspec.DecodeError, AttributeError, KeyError, IndexError, TypeError):
+        return None
+    usage = answer.get("usage")
+    if isinstance(usage, dict):
+        usage.pop("cost_details", None)
+        if api == "chat" or "cost" in usage:
+            usage["cost"] = 0
+    return _encode(answer)
+
+
+def _fit_chat(answer: Json) -> bool:
+    (choice,) = answer["choices"] if len(answer["choices"]) == 1 else ({},)
+    message = choice.get("message") or {}
+    return (
+        choice.get("finish_reason") == "stop"
+        and not choice.get("error")
+        and _is_text(message.get("content"))
+        and not any(message.get(name) for name in ("refusal", "tool_calls", "function_call", "audio", "images"))
+    )
+
+
+def _fit_message(answer: Json) -> bool:
+    blocks = answer["content"]
+    return (
+        answer["stop_reason"] == "end_turn"
+        and any(_is_text(block.get("text")) for block in blocks)
+        and all(block["type"] in ("text", "thinking") and not block.get("citations") for block in blocks)
+    )
+
+
+def _fit_response(answer: Json) -> bool:
+    items = answer["output"]
+    parts = [part for item in items if item["type"] == "message" for part in item["content"]]
+    return (
+        answer["status"] == "completed"
+        and not answer.get("incomplete_details")
+        and all(item["type"] in ("message", "reasoning") for item in items)
+        and all(part["type"] == "output_text" for part in parts)
+        and any(_is_text(part.get("text")) for part in parts)
+    )
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value.strip())
+
+
+def replay(api: str, answer: Answer) -> list[bytes]:
+    """The kept answer as server-sent events, one element an event.
+
+    Raises:
+        ValueError: an API without streams of text.
+    """
+    events = {"chat": _chat_events, "messages": _message_events, "responses": _response_events}.get(api)
+    if events is None:
+        raise ValueError(f"{api} has no stream to replay")
+    return list(events(_decode(answer.body)))
+
+
+def _pieces(text: str) -> Iterator[str]:
+    """Cut `text` behind white space, so that the pieces joined are the text again."""
+    start = 0
+    while start < len(text):
+        end = start + _PIECE
+        while end < len(text) and not text[end - 1].isspace():
+            end += 1
+        yield text[start:end]
+        start = end
+
+
+def _chat_events(answer: Json) -> Iterator[bytes]:
+    choice = answer["choices"][0]
+    message = choice["message"]
+    shared = {k: v for k, v in answer.items() if k not in ("choices", "usage")} | {"object": "chat.completion.chunk"}
+
+    def chunk(delta: Json, finish: str | None = None, **rest: Any) -> bytes:
+        return _event(shared | {"choices": [{"index": 0, "delta": delta, "finish_reason": finish, **rest}]})
+
+    yield chunk({"role": message.get("role", "assistant"), "content": ""})
+    thought = {k: message[k] for k in ("reasoning", "reasoning_details") if message.get(k)}
+    if thought:
+        yield chunk({"content": "", **thought})
+    for piece in _pieces(message["content"]):
+        yield chunk({"content": piece})
+    if message.get("annotations"):
+        yield chunk({"content": "", "annotations": message["annotations"]})
+    native = {k: choice[k] for k in ("native_finish_reason",) if k in choice}
+    yield chunk({"content": ""}, "stop", **native)
+    if isinstance(answer.get("usage"), dict):
+        yield _event(shared | {"choices": [], "usage": answer["usage"]})
+    yield b"data: [DONE]\n\n"
+
+
+def _message_events(answer: Json) -> Iterator[bytes]:
+    usage = answer.get("usage") or {}
+    opening = answer | {
+        "content": [],
+        "stop_reason": None,
+        "stop_sequence": None,
+        "usage": usage | {"output_tokens": 0},
+    }
+    yield _named({"type": "message_start", "message": opening})
+    for index, block in enumerate(answer["content"]):
+        yield from _block_events(index, block)
+    delta = {"stop_reason": answer["stop_reason"], "stop_sequence": answer.get("stop_sequence")}
+    yield _named({"type": "message_delta", "delta": delta, "usage": usage})
+    yield _named({"type": "message_stop"})
+
+
+def _block_events(index: int, block: Json) -> Iterator[bytes]:
+    kind = block["type"]  # the name of the block's text, too: "text" or "thinking"
+    start = {"type": kind, kind: ""} | ({"signature": ""} if kind == "thinking" else {})
+    yield _named({"type": "content_block_start", "index": index, "content_block": start})
+    deltas: Iterable[Json] = ({"type": f"{kind}_delta", kind: piece} for piece in _pieces(block[kind]))
+    for delta in deltas:
+        yield _named({"type": "content_block_delta", "index": index, "delta": delta})
+    if block.get("signature"):
+        delta = {"type": "signature_delta", "signature": block["signature"]}
+        yield _named({"type": "content_block_delta", "index": index, "delta": delta})
+    yield _named({"type": "content_block_stop", "index": index})
+
+
+def _response_events(answer: Json) -> Iterator[bytes]:
+    opening = answer | {"status": "in_progress", "output": [], "usage": None}
+    events = [{"type": "response.created", "response": opening}, {"type": "response.in_progress", "response": opening}]
+    for index, item in enumerate(answer["output"]):
+        events += _item_events(index, item)
+    events.append({"type": "response.completed", "response": answer})
+    for number, event in enumerate(events):
+        yield _named(event | {"sequence_number": number})
+    yield b"data: [DONE]\n\n"
+
+
+def _item_events(index: int, item: Json) -> Iterator[Json]:
+    if item["type"] == "reasoning":  # opaque to most clients: given whole
+        yield {"type": "response.output_item.added", "output_index": index, "item": item}
+        yield {"type": "response.output_item.done", "output_index": index, "item": item}
+        return
+    opening = item | {"status": "in_progress", "content": []}
+    yield {"type": "response.output_item.added", "output_index": index, "item": opening}
+    for position, part in enumerate(item["content"]):
+        place = {"item_id": item.get("id", ""), "output_index": index, "content_index": position}
+        yield {"type": "response.content_part.added", **place, "part": part | {"text": ""}}
+        for piece in _pieces(part["text"]):
+            yield {"type": "response.output_text.delta", **place, "delta": piece, "logprobs": []}
+        yield {"type": "response.output_text.done", **place, "text": part["text"], "logprobs": []}
+        yield {"type": "response.content_part.done", **place, "part": part}
+    yield {"type": "response.output_item.done", "output_index": index, "item": item}
+
+
+def _event(value: Mapping[str, Any]) -> bytes:
+    return b"data: " + _encode(value) + b"\n\n"
+
+
+def _named(value: Mapping[str, Any]) -> bytes:
+    kind: str = value["type"]
+    return b"event: " + kind.encode() + b"\ndata: " + _encode(value) + b"\n\n"
