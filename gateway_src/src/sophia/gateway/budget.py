@@ -217,11 +217,12 @@ class Budget:
     async def _exceeded(self, refusal: Refusal, floor: int, organization: str) -> PaymentRequired:
         account, now = refusal.account, self._clock()
         [(spent, _)] = await self._reservations.usage((account,), now, organization=organization)
+        waiting = "This request is larger than the whole budget:" if floor > account.cap else "Wait until then,"
         remedy = "lower max_tokens, choose a cheaper model, or ask an administrator to raise the cap"
         message = (
             f"the {account.period} budget of {account.level} {account.owner} is used up: {show(spent)} of its cap of "
             f"{show(account.cap)} is spent, and this request needs {show(floor)}. It resets at {_reset(account, now)}. "
-            f"{'This request is larger than the whole budget:' if floor > account.cap else 'Wait until then,'} {remedy}."
+            f"{waiting} {remedy}."
         )
         return PaymentRequired("budget_exceeded", message, retry_after=refusal.retry_after)
 

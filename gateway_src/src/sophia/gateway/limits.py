@@ -22,6 +22,9 @@ __all__ = ["Headers", "Limits", "RateLimited"]
 
 Headers = list[tuple[bytes, bytes]]
 
+_REQUESTS = (b"x-ratelimit-limit-requests", b"x-ratelimit-remaining-requests", b"x-ratelimit-reset-requests")
+_TOKENS = (b"x-ratelimit-limit-tokens", b"x-ratelimit-remaining-tokens", b"x-ratelimit-reset-tokens")
+
 
 class RateLimited(TooManyRequests):
     """429: nothing was taken from any limit. `retry_after` is None where the request is larger than a limit allows."""
@@ -46,7 +49,7 @@ class Limits:
             RateLimited: at least one limit does not allow it now.
         """
         taken = await self._rates.take(principal.limits, tokens, at, organization=principal.organization)
-        headers = _headers("requests", taken.requests) + _headers("tokens", taken.tokens)
+        headers = _headers(_REQUESTS, taken.requests) + _headers(_TOKENS, taken.tokens)
         if taken.wait is not None and taken.limit is not None:
             raise _refused(taken.limit, taken.kind, taken.wait, tokens, headers)
         return headers
@@ -68,19 +71,16 @@ def _refused(limit: Limit, kind: Kind | None, wait: float, tokens: int, headers:
     )
 
 
-def _headers(kind: str, room: Room | None) -> Headers:
+def _headers(names: tuple[bytes, bytes, bytes], room: Room | None) -> Headers:
     if room is None:
         return []
-    return [
-        (b"x-ratelimit-limit-" + kind.encode(), b"%d" % room.limit),
-        (b"x-ratelimit-remaining-" + kind.encode(), b"%d" % room.remaining),
-        (b"x-ratelimit-reset-" + kind.encode(), _duration(room.reset).encode()),
-    ]
+    limit, remaining, reset = names
+    return [(limit, b"%d" % room.limit), (remaining, b"%d" % room.remaining), (reset, _duration(room.reset).encode())]
 
 
 def _duration(seconds: float) -> str:
     """As OpenAI writes them: ``17ms``, ``1.5s``, ``6m0s``; rounded up to milliseconds."""
-    millis = math.ceil(round(seconds * 1000, 3))
+    millis = -(-round(seconds * 1e6) // 1000)
     if millis < 1000:
         return f"{millis}ms"
     minutes, rest = divmod(millis, 60_000)
