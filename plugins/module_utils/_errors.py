@@ -33,7 +33,8 @@ whoever makes an error from foreign text passes it through :func:`scrub`.
 from __future__ import annotations
 
 import re
-from typing import Any, Iterable
+from collections.abc import Iterable
+from typing import Any
 
 MASK = "********"
 
@@ -107,7 +108,9 @@ class WaitTimeout(PlatformError):
     code = "wait_timeout"
     retryable = True
 
-    def __init__(self, message: str, *, last: Any = None, elapsed: float = 0.0, details: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self, message: str, *, last: Any = None, elapsed: float = 0.0, details: dict[str, Any] | None = None
+    ) -> None:
         super().__init__(message, details={**(details or {}), "last": last, "elapsed": round(elapsed, 3)})
         self.last = last
         self.elapsed = elapsed

@@ -134,8 +134,9 @@ def explain(status: int, body: Any) -> Explanation:
         if isinstance(error, dict):
             details = {key: value for key, value in error.items() if key not in ("message", "code")}
             code = error.get("code")
+            message = str(error.get("message") or f"HTTP {status}")
             # A number is the status over again; only a word tells a program more.
-            return Explanation(code if isinstance(code, str) else None, str(error.get("message") or f"HTTP {status}"), details)
+            return Explanation(code if isinstance(code, str) else None, message, details)
         if isinstance(error, str) and error:
             kind = body.get("errorType")
             return Explanation(kind if isinstance(kind, str) else None, error)
@@ -340,7 +341,9 @@ class Client:
 
     def _transport(self, where: str, error: Exception, *, connecting: bool) -> ApiError:
         """Make the error of a call without an answer, telling "nothing was sent" from "who knows"."""
-        reason = error.reason if isinstance(error, urllib.error.URLError) and isinstance(error.reason, Exception) else error
+        reason = error
+        if isinstance(error, urllib.error.URLError) and isinstance(error.reason, Exception):
+            reason = error.reason
         said = self._clean(str(reason) or type(reason).__name__)
         if isinstance(reason, (TimeoutError, socket.timeout)):
             return Timeout(f"{where}: no answer within {self.timeout:g} s")

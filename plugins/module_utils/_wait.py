@@ -13,7 +13,8 @@ sleep are given from outside, so a test of an hour's wait takes no time.
 from __future__ import annotations
 
 import time
-from typing import Any, Callable, TypeVar
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from ansible_collections.sophia.platform.plugins.module_utils._errors import PlatformError, WaitTimeout
 
