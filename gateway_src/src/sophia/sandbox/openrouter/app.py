@@ -7,7 +7,21 @@ import re
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
-from . import auth, catalogue, chat, control, keys, listing
+from . import (
+    analytics,
+    auth,
+    catalogue,
+    chat,
+    control,
+    embeddings,
+    generations,
+    guardrails,
+    keys,
+    listing,
+    messages,
+    responses,
+    workspaces,
+)
 from .config import Config
 from .errors import VendorError
 from .faults import Faults, Subject
@@ -23,24 +37,50 @@ Handler = Callable[..., Awaitable[None]]
 # Handlers of inference look up faults themselves, once the model is known.
 INFERENCE: dict[str, Handler] = {
     "/chat/completions": chat.completions,
+    "/embeddings": embeddings.create,
+    "/messages": messages.create,
+    "/responses": responses.create,
 }
 FIXED: dict[tuple[str, str], Handler] = {
+    ("GET", "/activity"): generations.activity,
+    ("GET", "/analytics/meta"): analytics.meta,
+    ("POST", "/analytics/query"): analytics.query,
+    ("GET", "/credits"): generations.credit,
+    ("GET", "/embeddings/models"): listing.embedding_models,
+    ("GET", "/endpoints/zdr"): listing.zdr_endpoints,
+    ("GET", "/generation"): generations.read,
+    ("GET", "/guardrails"): guardrails.listed,
+    ("POST", "/guardrails"): guardrails.create,
+    ("GET", "/guardrails/assignments/keys"): guardrails.all_assignments,
     ("GET", "/key"): keys.current,
     ("GET", "/keys"): keys.listed,
     ("POST", "/keys"): keys.create,
     ("GET", "/models"): listing.models,
-    ("GET", "/models/user"): listing.models_of_key,
     ("GET", "/models/count"): listing.count,
-    ("GET", "/embeddings/models"): listing.embedding_models,
-    ("GET", "/endpoints/zdr"): listing.zdr_endpoints,
+    ("GET", "/models/user"): listing.models_of_key,
     ("GET", "/providers"): listing.providers,
+    ("GET", "/workspaces"): workspaces.listed,
+    ("POST", "/workspaces"): workspaces.create,
 }
+ONE = r"([^/]+)"
 PATTERNS: list[tuple[str, re.Pattern[str], Handler]] = [
-    ("GET", re.compile(r"/keys/([^/]+)"), keys.read),
-    ("PATCH", re.compile(r"/keys/([^/]+)"), keys.update),
-    ("DELETE", re.compile(r"/keys/([^/]+)"), keys.delete),
-    ("GET", re.compile(r"/model/([^/]+/[^/]+)"), listing.model),
-    ("GET", re.compile(r"/models/([^/]+/[^/]+)/endpoints"), listing.endpoints),
+    (method, re.compile(pattern), handler)
+    for method, pattern, handler in (
+        ("GET", f"/keys/{ONE}", keys.read),
+        ("PATCH", f"/keys/{ONE}", keys.update),
+        ("DELETE", f"/keys/{ONE}", keys.delete),
+        ("GET", r"/model/([^/]+/[^/]+)", listing.model),
+        ("GET", r"/models/([^/]+/[^/]+)/endpoints", listing.endpoints),
+        ("GET", f"/guardrails/{ONE}", guardrails.read),
+        ("PATCH", f"/guardrails/{ONE}", guardrails.update),
+        ("DELETE", f"/guardrails/{ONE}", guardrails.delete),
+        ("GET", f"/guardrails/{ONE}/assignments/keys", guardrails.assignments),
+        ("POST", f"/guardrails/{ONE}/assignments/keys", guardrails.assign),
+        ("POST", f"/guardrails/{ONE}/assignments/keys/remove", guardrails.unassign),
+        ("GET", f"/workspaces/{ONE}", workspaces.read),
+        ("PATCH", f"/workspaces/{ONE}", workspaces.update),
+        ("DELETE", f"/workspaces/{ONE}", workspaces.delete),
+    )
 ]
 CONTROL: dict[tuple[str, str], Handler] = {
     ("GET", "/_sandbox/faults"): control.read_faults,

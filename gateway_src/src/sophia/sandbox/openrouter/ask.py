@@ -79,6 +79,7 @@ class Ask:
 
     models: Sequence[str]
     turns: Sequence[Turn]
+    api_type: str = "completions"
     parameters: Sequence[str] = ()
     tools: Sequence[Tool] = ()
     tools_text: str = ""
@@ -97,6 +98,11 @@ class Ask:
     cache_write: bool = False
 
     @property
+    def embeds(self) -> bool:
+        """Whether this asks for embeddings; then each turn is an input."""
+        return self.api_type == "embeddings"
+
+    @property
     def question(self) -> str:
         """The last thing that the user said."""
         return next((turn.text for turn in reversed(self.turns) if turn.role == "user"), "")
@@ -108,6 +114,8 @@ class Ask:
 
     def prompt_tokens(self, *, image_tokens: bool) -> int:
         """Tokens of the whole prompt; `image_tokens` is False where images have a price of their own."""
+        if self.embeds:
+            return sum(tokens.count(turn.text) for turn in self.turns)
         total = tokens.PROMPT_TOKENS + tokens.count(self.tools_text)
         for turn in self.turns:
             total += tokens.MESSAGE_TOKENS + tokens.count(turn.text)

@@ -10,7 +10,7 @@ import msgspec
 from .errors import VendorError
 from .wire import Exchange
 
-__all__ = ["flag", "page", "read", "whole"]
+__all__ = ["flag", "page", "parse", "read", "whole"]
 
 T = TypeVar("T")
 
@@ -20,6 +20,14 @@ async def read(exchange: Exchange, type_: type[T], limit: int) -> T:
     body = await exchange.body(limit)
     try:
         return msgspec.json.decode(body or b"{}", type=type_)
+    except msgspec.DecodeError as error:
+        raise VendorError(400, f"Invalid request parameters: {error}") from error
+
+
+def parse(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
+    """A body that is JSON of the decoder's type. Raises `VendorError` 400 with the place that is wrong."""
+    try:
+        return decoder.decode(body)
     except msgspec.DecodeError as error:
         raise VendorError(400, f"Invalid request parameters: {error}") from error
 

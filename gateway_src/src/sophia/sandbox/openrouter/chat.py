@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from . import bodies
 from .ask import NO_PREFERENCES, NO_THINKING, Ask, Preferences, Thinking, Tool, Turn
 from .auth import inference_key
 from .billing import Bill
@@ -168,21 +169,13 @@ async def completions(platform: Platform, exchange: Exchange) -> None:
     now = platform.state.clock()
     key = inference_key(platform.state, exchange)
     generation_id = begin(platform, exchange, now)
-    ask = understand(decode(await exchange.body(platform.state.config.max_body)), exchange)
+    ask = understand(bodies.parse(DECODER, await exchange.body(platform.state.config.max_body)), exchange)
     accepted = accept(platform, exchange, ask, key, generation_id, now)
     if ask.stream:
         await relay(platform, exchange, accepted, ChatSkin(accepted))
         return
     bill, error = await complete(platform, exchange, accepted)
     await exchange.reply(result(exchange, accepted, bill, error))
-
-
-def decode(body: bytes) -> ChatRequest:
-    """Parse a body. Raises `VendorError` 400 with the place that is wrong."""
-    try:
-        return DECODER.decode(body)
-    except msgspec.DecodeError as error:
-        raise VendorError(400, f"Invalid request parameters: {error}") from error
 
 
 def understand(request: ChatRequest, exchange: Exchange) -> Ask:

@@ -17,7 +17,7 @@ from sophia.money import nano
 from . import billing, errors
 from .ask import Ask
 from .billing import Bill, Counts, Rates
-from .catalogue import Catalogue
+from .catalogue import Catalogue, Endpoint, Model
 from .drafts import Draft, draft
 from .errors import VendorError
 from .faults import Fault, Faults, Subject
@@ -52,7 +52,6 @@ class Accepted:
     rates: Rates
     counts: Counts
     bill: Bill
-    api_type: str
     attempts: tuple[dict[str, Any], ...]
 
     @property
@@ -64,6 +63,11 @@ class Accepted:
     def provider(self) -> str:
         """The name of the provider that answers."""
         return self.candidate.endpoint.provider.name
+
+    @property
+    def finish(self) -> str:
+        """Why the first choice ends."""
+        return self.drafts[0].finish if self.drafts else "stop"
 
     @property
     def seconds_to_first_token(self) -> float:
@@ -134,7 +138,7 @@ def settle(
             key_hash=accepted.key.hash,
             model=accepted.model,
             provider=accepted.provider,
-            api_type=accepted.api_type,
+            api_type=ask.api_type,
             created_at=accepted.created,
             ended_at=ended,
             cost=bill.total,
@@ -169,7 +173,7 @@ async def complete(platform: Platform, exchange: Exchange, accepted: Accepted) -
     kind = None if exchange.fault is None else exchange.fault.kind
     seconds = accepted.seconds_to_first_token + accepted.seconds_to_generate(accepted.counts.completion)
     failed = kind in ("error_200", "choice_error", "midstream_error", "empty")
-    finish = None if kind == "empty" else "error" if failed else accepted.drafts[0].finish
+    finish = None if kind == "empty" else "error" if failed else accepted.finish
     try:
         if platform.latency_scale:
             await asyncio.sleep(seconds * platform.latency_scale)
@@ -249,21 +253,14 @@ def _start(
     state, endpoint, model = platform.state, candidate.endpoint, candidate.model
     per_image = endpoint.pricing.image is not None
     prompt = ask.prompt_tokens(image_tokens=not per_image)
-    context = model.entry.context_length
-    wanted = prompt + (ask.max_tokens or 0)
-    if wanted > context or prompt >= context:
-        text = (
-            f"This endpoint's maximum context length is {context} tokens. However, you requested about {wanted} tokens."
-        )
-        raise VendorError(400, text, error_type="context_length_exceeded", upstream=True)
     if model.is_free:
         _count_free(state, now)
-    most = min(ask.max_tokens or endpoint.max_completion_tokens, endpoint.max_completion_tokens, context - prompt)
+    most = 0 if ask.embeds else _longest(ask, model, endpoint, prompt)
     images = ask.images if per_image else 0
     rate = billing.rates(endpoint.pricing, prompt, now)
     held = _afford(state, key, rate, prompt, most * ask.n, images)
     cached, written = _cache(state, ask, key, candidate, prompt, now)
-    drafts = tuple(draft(ask, model, most, choice) for choice in range(ask.n))
+    drafts = () if ask.embeds else tuple(draft(ask, model, most, choice) for choice in range(ask.n))
     counts = Counts(
         prompt=prompt,
         completion=sum(made.completion_tokens for made in drafts),
@@ -283,9 +280,19 @@ def _start(
         rates=rate,
         counts=counts,
         bill=billing.bill(rate, counts),
-        api_type="completions",
         attempts=tuple(attempts),
     )
+
+
+def _longest(ask: Ask, model: Model, endpoint: Endpoint, prompt: int) -> int:
+    """How many tokens the answer may have. Raises `VendorError` 400 when prompt and answer do not fit the context."""
+    context = model.entry.context_length
+    wanted = prompt + (ask.max_tokens or 0)
+    if wanted > context or prompt >= context:
+        text = f"This endpoint's maximum context length is {context} tokens. You requested about {wanted} tokens."
+        raise VendorError(400, text, error_type="context_length_exceeded", upstream=True)
+    longest = endpoint.max_completion_tokens
+    return min(ask.max_tokens or longest, longest, context - prompt)
 
 
 def _afford(state: State, key: Key, rate: Rates, prompt: int, most: int, images: int) -> int:

@@ -73,8 +73,9 @@ def _candidate(catalogue: Catalogue, slug: str, ask: Ask, guardrail: Guardrail |
     router = None
     if not model.endpoints:
         router, model = model.id, auto_model(catalogue, ask)
-    if model.is_embedding:
-        raise unavailable(400, "wrong_endpoint", f"{slug} is an embeddings model; use /embeddings", [slug])
+    if model.is_embedding != ask.embeds:
+        use = "/embeddings" if model.is_embedding else "/chat/completions"
+        raise unavailable(400, "wrong_endpoint", f"{slug} cannot be used here; use {use}", [slug])
     if not visible(model, guardrail):
         text = "No endpoints available matching your guardrail restrictions and data policy."
         raise unavailable(404, "constraint_filtered", text, [slug])

@@ -111,7 +111,7 @@ async def _send(
     late = fault is not None and after is not None and sent.number <= after
     if fault is not None and late and await _midway(platform, exchange, accepted, skin, fault):
         return "error", True
-    finish = accepted.drafts[0].finish
+    finish = accepted.finish
     sent.settled = True
     bill = settle(platform, exchange, accepted, finish=finish)
     await exchange.chunk(skin.closing(bill))
@@ -161,7 +161,7 @@ def _settle_partial(
         accepted,
         counts=counts,
         cancelled=not free,
-        finish=accepted.drafts[0].finish if whole else finish,
+        finish=accepted.finish if whole else finish,
         free=free or unused,
     )
 
