@@ -10,6 +10,7 @@ export PWD := $(CURDIR)
 export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/$(STATE)/collections
 export ANSIBLE_HOME := $(CURDIR)/$(STATE)/ansible
 export ANSIBLE_CALLBACK_RESULT_FORMAT := yaml
+export ANSIBLE_PIPELINING := true
 export ANSIBLE_DISPLAY_SKIPPED_HOSTS := false
 
 .PHONY: help
