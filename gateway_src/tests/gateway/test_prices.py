@@ -142,7 +142,7 @@ def requests(draw: st.DrawFn) -> tuple[Priced, Load, Use, int]:
 
 
 @given(requests())
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=250, deadline=None)
 def test_no_use_within_the_load_is_billed_above_the_bound(case: tuple[Priced, Load, Use, int]) -> None:
     model, load, use, hhmm = case
     assert model.prices is not None
@@ -152,7 +152,7 @@ def test_no_use_within_the_load_is_billed_above_the_bound(case: tuple[Priced, Lo
 
 
 @given(requests(), st.integers(0, 10**9))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_what_a_budget_affords_fits_and_one_token_more_does_not(
     case: tuple[Priced, Load, Use, int], budget: int
 ) -> None:
@@ -170,7 +170,7 @@ def test_what_a_budget_affords_fits_and_one_token_more_does_not(
 
 
 @given(price_lists(), st.integers(0, 5000), st.integers(0, 2359))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_the_worst_rates_are_never_below_those_that_apply(listed: Prices, tokens: int, hhmm: int) -> None:
     worst, actual = listed.worst(tokens), listed.at(tokens, hhmm)
     for key in worst.__struct_fields__:

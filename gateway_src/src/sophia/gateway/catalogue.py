@@ -25,8 +25,11 @@ from sophia.stores.model import Principal
 
 __all__ = ["Catalogue", "CatalogueError", "Found", "Model", "Rated", "Shelf", "Skipped", "build", "read_models"]
 
-VARIANTS = {"nitro": "throughput", "floor": "price", "exacto": "exacto"}
-"""Suffixes that OpenRouter reads as `provider.sort`; they are in no listing (OpenRouter, "Model variants")."""
+VARIANTS = {"nitro": "throughput", "floor": "price", "exacto": "exacto", "online": None}
+"""Suffixes that are in no listing (OpenRouter, "Model variants"): what each means for `provider.sort`.
+
+``:online`` adds the web plugin, which `prices.Load` must count as a search.
+"""
 
 _DEFAULT_IMAGE_TOKENS = 16_384
 _POLICIES = 4096
@@ -112,9 +115,8 @@ class Catalogue:
         if model is not None:
             return Found(model, model.id, None, None if alias is None else name)
         base, colon, variant = wanted.rpartition(":")
-        sort = VARIANTS.get(variant) if colon else None
-        model = self._model(self.rules.aliases.get(base, base)) if sort else None
-        return None if model is None else Found(model, f"{model.id}:{variant}", sort)
+        model = self._model(self.rules.aliases.get(base, base)) if colon and variant in VARIANTS else None
+        return None if model is None else Found(model, f"{model.id}:{variant}", VARIANTS[variant])
 
     def _model(self, name: str) -> Model | None:
         return self.models.get(name) or self.models.get(self.slugs.get(name, ""))

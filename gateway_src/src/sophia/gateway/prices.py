@@ -371,7 +371,8 @@ def output_for(model: Priced, load: Load, budget: int, max_price: MaxPrice | Non
     left = budget * _NANO_FEMTO - fixed
     if left < 0:
         return 0
-    limits = [limit for limit in (load.output_tokens, model.max_completion_tokens, model.context_length) if limit]
+    known = (load.output_tokens, model.max_completion_tokens, model.context_length)
+    limits = [limit for limit in known if limit is not None]
     if each:
         limits.append(left // each)
     if not limits:
