@@ -18,7 +18,7 @@ import msgspec
 
 from sophia.stores.model import Tokens
 
-__all__ = ["MAX_TTL", "Answer", "Entry", "ExactMemory", "ExactStore", "Generation", "Purge", "Reading", "Stamp"]
+__all__ = ["MAX_TTL", "Answer", "Entry", "ExactStore", "Generation", "LocalExact", "Purge", "Reading", "Stamp"]
 
 SECOND = 1_000_000_000
 MAX_TTL = 86_400
@@ -182,7 +182,7 @@ class _Tenant:
         return slot.size
 
 
-class ExactMemory:
+class LocalExact:
     """Entries of this process: gone when it ends.
 
     Bounded by `entries` and `max_bytes`. When full, the organisation that fills the largest share gives way, so one

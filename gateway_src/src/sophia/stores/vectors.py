@@ -12,13 +12,14 @@ kept as float16.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from usearch.index import Index
 
-__all__ = ["Neighbour", "Vector", "VectorMemory", "VectorStore"]
+__all__ = ["LocalVectors", "Neighbour", "Vector", "VectorStore"]
 
 Vector = NDArray[np.float32]
 
@@ -140,21 +141,29 @@ class _Partition:
 class _Shelf:
     """One organisation's partitions, the least recently used first."""
 
-    __slots__ = ("count", "partitions")
+    __slots__ = ("count", "organization", "partitions")
 
-    def __init__(self) -> None:
+    def __init__(self, organization: str) -> None:
+        self.organization = organization
         self.partitions: OrderedDict[bytes, _Partition] = OrderedDict()
         self.count = 0
 
 
-class VectorMemory:
+class LocalVectors:
     """Vectors of this process: gone when it ends.
 
     At most `vectors` in all and `partition_vectors` in one partition. When full, the organisation with the most
-    gives way: the oldest vector of its least recently used partition goes.
+    gives way: the oldest vector of its least recently used partition goes, and `on_evict` is told which partition.
     """
 
-    def __init__(self, *, vectors: int = 100_000, partition_vectors: int = 100_000) -> None:
+    def __init__(
+        self,
+        *,
+        vectors: int = 100_000,
+        partition_vectors: int = 100_000,
+        on_evict: Callable[[str, bytes], None] | None = None,
+    ) -> None:
+        self._on_evict = on_evict
         self._max = vectors
         self._max_partition = partition_vectors
         self._shelves: dict[str, _Shelf] = {}
@@ -183,7 +192,7 @@ class VectorMemory:
         self, organization: str, partition: bytes, key: bytes, vector: Vector, expires: int, now: int
     ) -> None:
         """See `VectorStore.add`."""
-        shelf = self._shelves.setdefault(organization, _Shelf())
+        shelf = self._shelves.setdefault(organization, _Shelf(organization))
         index = shelf.partitions.get(partition)
         if index is None:
             index = shelf.partitions[partition] = _Partition(len(vector))
@@ -221,3 +230,5 @@ class VectorMemory:
         partition, index = next(iter(shelf.partitions.items()))
         index.remove_oldest()
         self._account(shelf, partition, len(index) + 1)
+        if self._on_evict is not None:
+            self._on_evict(shelf.organization, partition)
