@@ -29,6 +29,7 @@ __all__ = [
     "SchemaError",
     "audit",
     "audit_head",
+    "conversation_turns",
     "flags",
     "keys",
     "migrate",
@@ -203,6 +204,19 @@ spend = sa.Table(
     ),
     # Reconciliation looks up what is already booked on a key slot.
     sa.Index("spend_slot_at", "slot", "at"),
+)
+
+conversation_turns = sa.Table(
+    "conversation_turns",
+    METADATA,
+    sa.Column("conversation", sa.Text, primary_key=True),
+    sa.Column("at", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("place", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("organization", sa.Text, nullable=False),
+    sa.Column("owner", sa.Text, nullable=False),
+    sa.Column("role", sa.Text, nullable=False),
+    sa.Column("text", sa.Text, nullable=False),
+    sa.Index("conversation_turns_at", "at"),
 )
 
 
