@@ -84,6 +84,15 @@ class Control:
         if not answer:
             raise SystemExit(1)
 
+    async def orphaned(self) -> None:
+        """Return when the parent is gone; never without one."""
+        if self._line is None:
+            await asyncio.Event().wait()
+            return
+        loop = asyncio.get_running_loop()
+        while await loop.sock_recv(self._line, 16):
+            continue
+
 
 @dataclass
 class _Worker:
@@ -227,9 +236,7 @@ class Parent:
                 if not await new.until("warm", WARM_TIMEOUT):
                     new.signal(signal.SIGKILL)
                     status = await new.process.wait()
-                    self._upgrade_error = (
-                        f"the new worker exited with status {status}; the old one serves on"
-                    )
+                    self._upgrade_error = f"the new worker exited with status {status}; the old one serves on"
                     break
                 self._retire(old)
                 await old.until("draining", _GRACE)

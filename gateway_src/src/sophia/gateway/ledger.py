@@ -19,6 +19,7 @@ from sophia.stores import journal
 from sophia.stores.journal import Journal, JournalError
 from sophia.stores.ledger import Entry, LedgerStore, merge
 from sophia.stores.model import Intent, Level, Outcome, Period, Settlement
+from sophia.stores.reservations import window_end
 
 __all__ = ["Ledger", "SettleReservation"]
 
@@ -27,13 +28,14 @@ _LOG = logging.getLogger(__name__)
 _FEED_INTERVAL = 0.1
 _RETRY_INTERVAL = 1.0
 
-SettleReservation = Callable[[str, int], Awaitable[object]]
+SettleReservation = Callable[[Intent, int], Awaitable[object]]
 
 
 class Ledger:
     """Own journal, feeder and the attempts that are not settled yet.
 
-    `settle_reservation(attempt, cost)` frees what the attempt had reserved.
+    `settle_reservation(intent, cost)` replaces what the attempt had reserved; `on_settled` hears of every confirmed
+    cost, `on_unconfirmed` of every attempt that reconciliation has to settle.
     """
 
     def __init__(self, store: LedgerStore, root: Path, instance: str, settle_reservation: SettleReservation) -> None:
@@ -47,6 +49,7 @@ class Ledger:
         self._feeder: asyncio.Task[None] | None = None
         self.open: dict[str, Intent] = {}
         self.unconfirmed: dict[str, tuple[Intent, Settlement | None]] = {}
+        self.on_settled: Callable[[Intent, Settlement], None] = lambda intent, settlement: None
         self.on_unconfirmed: Callable[[Intent, Settlement | None], None] = lambda intent, settlement: None
 
     async def start(self) -> None:
@@ -113,8 +116,9 @@ class Ledger:
                 self.on_unconfirmed(intent, settlement)
             return
         self.unconfirmed.pop(settlement.attempt, None)
+        self.on_settled(intent, settlement)
         try:
-            await self._settle_reservation(settlement.attempt, settlement.cost)
+            await self._settle_reservation(intent, settlement.cost)
         except ApiError:
             # The reservation store is away; what it forgets or keeps is put right when it is seeded again.
             _LOG.warning("reservation not settled", extra={"attempt": settlement.attempt})
@@ -123,30 +127,46 @@ class Ledger:
         """Settle an attempt that provably never reached the upstream."""
         await self.settle(Settlement(intent.attempt, at, Outcome.UNSENT, 0, source="none"))
 
-    async def seed(
-        self, level: Level, owner: str, period: Period, window: int, until: int
-    ) -> tuple[int, list[tuple[str, int]]]:
-        """Spend and open reservations of a window, everything that this process knows included."""
-        await self.flush()
-        return await self._store.seed(level, owner, period, window, until)
+    async def seed(self, level: Level, owner: str, period: Period, window: int) -> tuple[int, list[tuple[str, int]]]:
+        """Spend and open reservations of a window, with everything that this process knows.
+
+        Raises:
+            Unavailable: the database does not answer.
+        """
+        async with self._feeding:
+            await self._feed()
+            spent, opened = await self._store.seed(level, owner, period, window, window_end(period, window))
+            # What was settled while the database was asked is not fed before this returns.
+            still: list[tuple[str, int]] = []
+            for attempt, reserved in opened:
+                entry = self._unfed.get(attempt)
+                end = entry.settlement if entry is not None else None
+                if end is not None and end.cost is not None:
+                    spent += end.cost
+                else:
+                    still.append((attempt, reserved))
+            return spent, still
 
     async def flush(self) -> None:
         """Carry everything recorded so far into the table. Raises `Unavailable`."""
         async with self._feeding:
-            if not self._unfed or self._journal is None:
-                return
-            entries, self._unfed = self._unfed, {}
-            segment = self._journal.segment
-            try:
-                await self._store.apply(entries)
-            except BaseException:
-                for attempt, entry in self._unfed.items():
-                    earlier = entries.setdefault(attempt, Entry())
-                    earlier.intent = entry.intent or earlier.intent
-                    earlier.settlement = entry.settlement or earlier.settlement
-                self._unfed = entries
-                raise
-            self._journal.discard(segment - 1)
+            await self._feed()
+
+    async def _feed(self) -> None:
+        if not self._unfed or self._journal is None:
+            return
+        entries, self._unfed = self._unfed, {}
+        segment = self._journal.segment
+        try:
+            await self._store.apply(entries)
+        except BaseException:
+            for attempt, entry in self._unfed.items():
+                earlier = entries.setdefault(attempt, Entry())
+                earlier.intent = entry.intent or earlier.intent
+                earlier.settlement = entry.settlement or earlier.settlement
+            self._unfed = entries
+            raise
+        self._journal.discard(segment - 1)
 
     async def stop(self) -> None:
         """Feed the rest and let go of the journal; what could not be fed stays in it for the next start."""

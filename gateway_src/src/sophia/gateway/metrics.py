@@ -86,6 +86,9 @@ class Metrics:
         self.overrun = Counter(
             "sophia_reservation_overrun_dollars", "Cost beyond what had been reserved", registry=self.registry
         )
+        self.rates_away = Counter(
+            "sophia_rates_away", "Times that rate limits were not kept because Redis was away", registry=self.registry
+        )
         self._stages = {stage: self._overhead.labels(stage) for stage in STAGES}
         self._children: dict[tuple[Any, ...], Any] = {}
 

@@ -21,7 +21,7 @@ cluster. All calls about an attempt name the same one.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Protocol
 
 import msgspec
@@ -36,16 +36,23 @@ __all__ = [
     "SHARED",
     "LocalReservations",
     "Reservations",
+    "Seed",
     "Settled",
     "StoreAway",
     "refusal",
     "window_end",
 ]
 
+Seed = Callable[[Level, str, Period, int], Awaitable[tuple[int, list[tuple[str, int]]]]]
+"""``seed(level, owner, period, window)``: what the ledger knows of one window, read from one snapshot: the settled
+spend, and ``(attempt, reserved)`` of those without a confirmed cost. It raises `Unavailable` where the ledger does not
+answer, or may lack something that is older than the grace."""
+
 SHARED = "shared"
 SETTLE_SOON = 1.0
 DAY = 86_400_000_000_000
 _LINES = 16_384
+_UNBOUNDED = 2**62
 
 
 class StoreAway(Unavailable):
@@ -181,11 +188,13 @@ class _Open:
 class LocalReservations:
     """Reservations of a single process.
 
-    Nothing here waits, so each call is atomic on its event loop. Instants may lag behind the latest one seen by up
-    to a day; older windows are forgotten.
+    With `seed`, an account's window is read from the ledger when it is first asked for: after a start, and for a budget
+    that is put on somebody in the middle of a window. Apart from that nothing here waits, so each call is atomic on its
+    event loop. Instants may lag behind the latest one seen by up to a day; older windows are forgotten.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, seed: Seed | None = None) -> None:
+        self._seed = seed
         self._cells: dict[tuple[Level, str, Period, int], _Cell] = {}
         self._lines: dict[tuple[Account, ...], _Line] = {}
         self._day = -1
@@ -212,6 +221,8 @@ class LocalReservations:
         self, attempt: str, accounts: tuple[Account, ...], amount: int, at: int, *, organization: str = SHARED
     ) -> Refusal | None:
         """See `Reservations.reserve`."""
+        if self._unseeded(accounts, at):
+            await self._seed_accounts(accounts, at)
         taken = self._take(attempt, accounts, amount, amount, 1.0, at)
         return None if taken.__class__ is int else taken  # type: ignore[return-value]
 
@@ -227,6 +238,8 @@ class LocalReservations:
         organization: str = SHARED,
     ) -> int | Refusal:
         """See `Reservations.take`."""
+        if self._unseeded(accounts, at):
+            await self._seed_accounts(accounts, at)
         return self._take(attempt, accounts, want, floor, share, at)
 
     async def resize(self, attempt: str, amount: int) -> Refusal | None:
@@ -270,6 +283,8 @@ class LocalReservations:
         self, accounts: tuple[Account, ...], at: int, *, organization: str = SHARED
     ) -> list[tuple[int, int]]:
         """See `Reservations.usage`."""
+        if self._unseeded(accounts, at):
+            await self._seed_accounts(accounts, at)
         return [(cell.spent, cell.reserved) for _, cell in self._line(accounts, at)]
 
     async def opened(self, before: int, *, organization: str = SHARED) -> list[str]:
@@ -291,6 +306,27 @@ class LocalReservations:
 
     async def close(self) -> None:
         """See `Reservations.close`: there is nothing to give back."""
+
+    def _unseeded(self, accounts: tuple[Account, ...], at: int) -> bool:
+        return self._seed is not None and not (at // DAY == self._day and accounts in self._lines)
+
+    async def _seed_accounts(self, accounts: tuple[Account, ...], at: int) -> None:
+        for account in accounts:
+            window = window_start(account.period, at)
+            key = (account.level, account.owner, account.period, window)
+            if key in self._cells or self._seed is None:
+                continue
+            spent, opened = await self._seed(*key)
+            if key in self._cells:
+                continue  # somebody else has asked meanwhile
+            cell = self._cell(*key)
+            cell.spent = spent
+            for attempt, amount in opened:
+                entry = self._open.get(attempt)
+                if entry is None:
+                    entry = self._open[attempt] = _Open(amount, [], (), window)
+                entry.line = [*entry.line, (_UNBOUNDED, cell)]
+                cell.reserved += entry.amount
 
     def _take(
         self, attempt: str, accounts: tuple[Account, ...], want: int, floor: int, share: float, at: int

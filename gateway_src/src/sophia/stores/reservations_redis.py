@@ -31,15 +31,10 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from sophia.errors import Unavailable
 from sophia.stores.model import Account, Level, Period, Refusal, window_start
-from sophia.stores.reservations import ALREADY, DAY, SETTLED, SHARED, Settled, StoreAway, refusal, window_end
+from sophia.stores.reservations import ALREADY, DAY, SETTLED, SHARED, Seed, Settled, StoreAway, refusal, window_end
 from sophia.stores.scripts import Script
 
-__all__ = ["RedisReservations", "Seed"]
-
-Seed = Callable[[Level, str, Period, int], Awaitable[tuple[int, list[tuple[str, int]]]]]
-"""``seed(level, owner, period, window)``: what the ledger knows of one window, read from one snapshot: the settled
-spend, and ``(attempt, reserved)`` of those without a confirmed cost. It raises `Unavailable` where the ledger does not
-answer, or may lack something that is older than the grace."""
+__all__ = ["RedisReservations"]
 
 _LOG = logging.getLogger(__name__)
 

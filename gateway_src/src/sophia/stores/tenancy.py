@@ -62,6 +62,10 @@ class Tenancy:
                 self._principals[key_digest] = found
         return found
 
+    def organizations(self) -> list[str]:
+        """The identifiers of all organisations."""
+        return list(self._records[Organization])
+
     async def load(self) -> None:
         """Read everything, the administrator's key as well.
 

@@ -31,6 +31,8 @@ __all__ = [
 
 _ENCODER = msgspec.json.Encoder()
 _FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_TEXT = frozenset({"text"})
+_SEEN = frozenset({"text", "image"})
 
 
 class Part(msgspec.Struct):
@@ -64,8 +66,10 @@ class Turn(msgspec.Struct):
 class Call(msgspec.Struct):
     """A request as the gateway sees it. `fields` are the body's members, raw, so that what it does not know passes.
 
-    `prompt_bytes` bounds the prompt's tokens from above: every token of a byte-level tokenizer is at least a byte.
-    `max_output` is the client's own bound on output tokens.
+    `prompt_bytes` bounds the prompt's tokens from above (every token of a byte-level tokenizer is at least a byte),
+    `tool_bytes` those of tools, schemas and instructions beside the turns.
+    `max_output` is the client's own bound on output tokens. `inputs` and `parameters` are in OpenRouter's vocabulary
+    (`architecture.input_modalities`, `supported_parameters`).
     """
 
     fields: dict[str, msgspec.Raw]
@@ -73,14 +77,15 @@ class Call(msgspec.Struct):
     stream: bool = False
     turns: list[Turn] = []
     prompt_bytes: int = 0
+    tool_bytes: int = 0
     images: int = 0
     choices: int = 1
     max_output: int | None = None
     include_usage: bool = False
-    tools: bool = False
-    schema: bool = False
-    parameters: tuple[str, ...] = ()
+    inputs: frozenset[str] = _TEXT
+    parameters: frozenset[str] = frozenset()
     models: tuple[str, ...] = ()
+    provider: dict[str, Any] = {}
 
 
 class Usage(msgspec.Struct, frozen=True):
@@ -136,7 +141,7 @@ class Dialect(Protocol):
     def read(self, body: bytes) -> Call:
         """Parse a request. Raises `BadRequest` naming the parameter that is wrong."""
 
-    def rewrite(self, call: Call, model: str, max_output: int | None, provider: dict[str, Any] | None) -> bytes:
+    def rewrite(self, call: Call, model: str, max_output: int | None, provider: dict[str, Any]) -> bytes:
         """The body for the upstream: the client's, with the gateway's decisions put in."""
 
     def result(self, body: bytes) -> Result:
@@ -195,7 +200,12 @@ def read_turns(fields: dict[str, msgspec.Raw], name: str) -> tuple[list[Turn], i
         raise BadRequest("missing_required_parameter", f"{name}: at least one message is needed", param=name)
     images = sum(turn.images() for turn in turns)
     size = len(bytes(fields[name])) if not images else sum(len(turn.text().encode()) + 64 for turn in turns)
-    return turns, size + 16 * len(turns), images
+    return turns, size, images
+
+
+def listed(fields: dict[str, msgspec.Raw], names: frozenset[str]) -> frozenset[str]:
+    """Which of the known parameters the request sets."""
+    return names.intersection(fields)
 
 
 def size_of(fields: dict[str, msgspec.Raw], *names: str) -> int:
@@ -214,12 +224,9 @@ def replace(fields: dict[str, msgspec.Raw], **values: Any) -> bytes:
     return _ENCODER.encode(merged)
 
 
-def merge_provider(fields: dict[str, msgspec.Raw], ours: dict[str, Any] | None) -> Any:
-    """The `provider` member with the gateway's policy laid over the client's wishes."""
-    if not ours:
-        return fields.get("provider")
-    theirs: dict[str, Any] = member(fields, "provider", dict[str, Any], {})
-    return theirs | ours
+def inputs_of(images: int) -> frozenset[str]:
+    """The input modalities of a conversation."""
+    return _SEEN if images else _TEXT
 
 
 def to_usage(cost: Decimal | None, tokens: Tokens) -> Usage:

@@ -17,8 +17,9 @@ from sophia.gateway.dialects.base import (
     Result,
     Usage,
     decode_fields,
+    inputs_of,
+    listed,
     member,
-    merge_provider,
     openai_error,
     positive,
     read_turns,
@@ -94,18 +95,34 @@ class _ResponseFormat(msgspec.Struct):
 _ANSWER = msgspec.json.Decoder(_Answer)
 _FINISH = b'"finish_reason":"'
 
-_PARAMETERS = (
-    "temperature",
-    "top_p",
-    "top_k",
-    "seed",
-    "stop",
-    "logprobs",
-    "logit_bias",
-    "frequency_penalty",
-    "presence_penalty",
-    "reasoning",
+_PARAMETERS = frozenset(
+    {
+        "frequency_penalty",
+        "logit_bias",
+        "logprobs",
+        "max_completion_tokens",
+        "max_tokens",
+        "min_p",
+        "parallel_tool_calls",
+        "presence_penalty",
+        "reasoning",
+        "reasoning_effort",
+        "repetition_penalty",
+        "response_format",
+        "seed",
+        "stop",
+        "temperature",
+        "tool_choice",
+        "tools",
+        "top_a",
+        "top_k",
+        "top_logprobs",
+        "top_p",
+        "verbosity",
+        "web_search_options",
+    }
 )
+_STRUCTURED = frozenset({"structured_outputs"})
 
 
 class Chat:
@@ -124,19 +141,21 @@ class Chat:
             model=member(fields, "model", str, "auto"),
             stream=member(fields, "stream", bool, False),
             turns=turns,
-            prompt_bytes=size + size_of(fields, "tools", "response_format", "functions"),
+            prompt_bytes=size,
+            tool_bytes=size_of(fields, "tools", "response_format", "functions"),
             images=images,
             choices=positive(fields, "n") or 1,
             max_output=positive(fields, "max_completion_tokens") or positive(fields, "max_tokens"),
             include_usage=bool(options and options.include_usage),
-            tools="tools" in fields,
-            schema=layout is not None and layout.type == "json_schema",
-            parameters=tuple(name for name in _PARAMETERS if name in fields),
+            inputs=inputs_of(images),
+            parameters=listed(fields, _PARAMETERS)
+            | (_STRUCTURED if layout is not None and layout.type == "json_schema" else frozenset()),
             models=tuple(member(fields, "models", list[str], ())),
+            provider=member(fields, "provider", dict[str, Any], {}),
         )
 
-    def rewrite(self, call: Call, model: str, max_output: int | None, provider: dict[str, Any] | None) -> bytes:
-        values: dict[str, Any] = {"model": model, "models": None, "provider": merge_provider(call.fields, provider)}
+    def rewrite(self, call: Call, model: str, max_output: int | None, provider: dict[str, Any]) -> bytes:
+        values: dict[str, Any] = {"model": model, "models": None, "provider": provider}
         if max_output is not None:
             name = "max_completion_tokens" if "max_completion_tokens" in call.fields else "max_tokens"
             values[name] = max_output

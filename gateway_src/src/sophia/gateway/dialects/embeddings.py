@@ -15,7 +15,6 @@ from sophia.gateway.dialects.base import (
     Result,
     decode_fields,
     member,
-    merge_provider,
     openai_error,
     replace,
     to_usage,
@@ -58,10 +57,11 @@ class Embeddings:
         if raw is None or raw in (b"null", b'""', b"[]"):
             raise BadRequest("missing_required_parameter", "input: give a text or a list of texts", param="input")
         size = len(bytes(raw))
-        return Call(fields=fields, model=model, prompt_bytes=size, max_output=0, choices=0)
+        provider = member(fields, "provider", dict[str, Any], {})
+        return Call(fields=fields, model=model, prompt_bytes=size, max_output=0, provider=provider)
 
-    def rewrite(self, call: Call, model: str, max_output: int | None, provider: dict[str, Any] | None) -> bytes:
-        return replace(call.fields, model=model, provider=merge_provider(call.fields, provider))
+    def rewrite(self, call: Call, model: str, max_output: int | None, provider: dict[str, Any]) -> bytes:
+        return replace(call.fields, model=model, provider=provider)
 
     def result(self, body: bytes) -> Result:
         try:

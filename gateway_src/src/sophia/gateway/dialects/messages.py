@@ -16,8 +16,9 @@ from sophia.gateway.dialects.base import (
     Result,
     Usage,
     decode_fields,
+    inputs_of,
+    listed,
     member,
-    merge_provider,
     positive,
     read_turns,
     replace,
@@ -81,7 +82,7 @@ class _StreamEvent(msgspec.Struct):
 
 _MESSAGE = msgspec.json.Decoder(_Message)
 _EVENT = msgspec.json.Decoder(_StreamEvent)
-_PARAMETERS = ("temperature", "top_p", "top_k", "thinking")
+_PARAMETERS = frozenset({"max_tokens", "temperature", "tool_choice", "tools", "top_k", "top_p"})
 
 
 class Messages:
@@ -100,20 +101,22 @@ class Messages:
             model=member(fields, "model", str, "auto"),
             stream=member(fields, "stream", bool, False),
             turns=turns,
-            prompt_bytes=size + size_of(fields, "tools", "system"),
+            prompt_bytes=size,
+            tool_bytes=size_of(fields, "tools", "system"),
             images=images,
             max_output=positive(fields, "max_tokens"),
-            tools="tools" in fields,
-            parameters=tuple(name for name in _PARAMETERS if name in fields),
+            inputs=inputs_of(images),
+            parameters=listed(fields, _PARAMETERS),
             models=tuple(member(fields, "models", list[str], ())),
+            provider=member(fields, "provider", dict[str, Any], {}),
         )
 
-    def rewrite(self, call: Call, model: str, max_output: int | None, provider: dict[str, Any] | None) -> bytes:
+    def rewrite(self, call: Call, model: str, max_output: int | None, provider: dict[str, Any]) -> bytes:
         values: dict[str, Any] = {
             "model": model,
             "models": None,
             "fallbacks": None,
-            "provider": merge_provider(call.fields, provider),
+            "provider": provider,
         }
         if max_output is not None:
             values["max_tokens"] = max_output

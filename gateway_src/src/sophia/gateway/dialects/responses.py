@@ -18,8 +18,9 @@ from sophia.gateway.dialects.base import (
     Turn,
     Usage,
     decode_fields,
+    inputs_of,
+    listed,
     member,
-    merge_provider,
     openai_error,
     positive,
     read_turns,
@@ -96,8 +97,8 @@ class _Text(msgspec.Struct):
 
 _ANSWER = msgspec.json.Decoder(_Answer)
 _EVENT = msgspec.json.Decoder(_StreamEvent)
-_INPUT_STRING = msgspec.json.Decoder(str)
-_PARAMETERS = ("temperature", "top_p", "reasoning")
+_PARAMETERS = frozenset({"parallel_tool_calls", "reasoning", "temperature", "tool_choice", "tools", "top_p"})
+_STRUCTURED = frozenset({"structured_outputs"})
 _ENDS = frozenset({"response.completed", "response.incomplete"})
 _ERRORS = frozenset({"response.failed", "response.error", "error"})
 
@@ -128,17 +129,19 @@ class Responses:
             model=member(fields, "model", str, "auto"),
             stream=member(fields, "stream", bool, False),
             turns=turns,
-            prompt_bytes=size + size_of(fields, "tools", "instructions", "text"),
+            prompt_bytes=size,
+            tool_bytes=size_of(fields, "tools", "instructions", "text"),
             images=images,
             max_output=positive(fields, "max_output_tokens"),
-            tools="tools" in fields,
-            schema=bool(text and text.format and text.format.get("type") == "json_schema"),
-            parameters=tuple(name for name in _PARAMETERS if name in fields),
+            inputs=inputs_of(images),
+            parameters=listed(fields, _PARAMETERS)
+            | (_STRUCTURED if text and text.format and text.format.get("type") == "json_schema" else frozenset()),
             models=tuple(member(fields, "models", list[str], ())),
+            provider=member(fields, "provider", dict[str, Any], {}),
         )
 
-    def rewrite(self, call: Call, model: str, max_output: int | None, provider: dict[str, Any] | None) -> bytes:
-        values: dict[str, Any] = {"model": model, "models": None, "provider": merge_provider(call.fields, provider)}
+    def rewrite(self, call: Call, model: str, max_output: int | None, provider: dict[str, Any]) -> bytes:
+        values: dict[str, Any] = {"model": model, "models": None, "provider": provider}
         if max_output is not None:
             values["max_output_tokens"] = max_output
         return replace(call.fields, **values)

@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The command ``sophia``."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from sophia.settings import Settings, SettingsError, load
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+serve = typer.Typer(no_args_is_help=True, help="Run a service in the foreground.")
+config = typer.Typer(no_args_is_help=True, help="Look at a configuration.")
+sandbox = typer.Typer(no_args_is_help=True, help="Run a loopback stand-in for a vendor's service.")
+app.add_typer(serve, name="serve")
+app.add_typer(config, name="config")
+app.add_typer(sandbox, name="sandbox")
+
+ConfigFile = Annotated[Path, typer.Option("--config", "-c", help="The service's YAML configuration file.")]
+
+_WORKER = "SOPHIA_CONTROL"
+
+
+@serve.command("gateway")
+def serve_gateway(config_file: ConfigFile) -> None:
+    """Run the gateway: a parent that holds the sockets, and its workers."""
+    settings = _load(config_file)
+    if _WORKER in os.environ:
+        from sophia.gateway.worker import run
+
+        run(settings, config_file)
+        return
+    from sophia import logs
+    from sophia.process import Parent, bind, command_of
+
+    logs.configure(settings.log_level)
+    listeners = []
+    for name in ("listen", "metrics_listen"):
+        address = getattr(settings, name)
+        try:
+            listeners.append(bind(address))
+        except OSError as error:
+            _fail(f"{name}: {address}: {error.strerror}; free the port, or set {name} to another")
+    settings.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    parent = Parent(
+        command_of(["serve", "gateway", "--config", str(config_file.absolute())]),
+        listeners,
+        settings.state_dir / "gateway.json",
+        count=settings.workers,
+        drain=settings.drain,
+    )
+    raise typer.Exit(asyncio.run(parent.run()))
+
+
+@app.command()
+def upgrade(
+    config_file: ConfigFile,
+    timeout: Annotated[float, typer.Option(help="How long to wait for the new workers (s).")] = 90.0,
+) -> None:
+    """Have a running service start new workers from its command's path, and retire the old ones."""
+    from sophia.process import read_status
+
+    status_file = _load(config_file).state_dir / "gateway.json"
+    before = read_status(status_file)
+    if before is None:
+        _fail(f"no gateway runs with this configuration ({status_file} says so)")
+    os.kill(int(str(before["pid"])), signal.SIGUSR2)
+    end = time.monotonic() + timeout
+    while time.monotonic() < end:
+        status = read_status(status_file)
+        if status is not None and status["upgrades"] != before["upgrades"]:
+            if status["upgrade_error"]:
+                _fail(str(status["upgrade_error"]))
+            typer.echo(f"workers {before['workers']} replaced by {status['workers']}")
+            return
+        time.sleep(0.1)
+    _fail(f"no new worker became ready within {timeout:g} s")
+
+
+@config.command("check")
+def config_check(config_file: ConfigFile) -> None:
+    """Read a configuration and list everything that is wrong with it."""
+    _load(config_file)
+    typer.echo(f"{config_file}: good")
+
+
+@sandbox.command("openrouter", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def sandbox_openrouter(context: typer.Context) -> None:
+    """OpenRouter's API, stateful and billing exactly, with faults on demand."""
+    from sophia.sandbox.openrouter.__main__ import main as run
+
+    sys.argv = ["sophia sandbox openrouter", *context.args]
+    run()
+
+
+def _load(path: Path) -> Settings:
+    try:
+        return load(path)
+    except SettingsError as error:
+        for problem in error.problems:
+            typer.echo(problem, err=True)
+        raise typer.Exit(2) from error
+
+
+def _fail(reason: str) -> NoReturn:
+    typer.echo(reason, err=True)
+    raise typer.Exit(1)
+
+
+def main() -> None:
+    """The console script."""
+    app()

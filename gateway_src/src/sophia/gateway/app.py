@@ -1,0 +1,458 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The gateway's ASGI application: the hot routes without a framework, the management API mounted beside them.
+
+Every error is caught here, once, and answered as the client of that API expects it: OpenAI's envelope, Anthropic's
+for `/v1/messages`, and for OpenRouter's own SDK the envelope with OpenRouter's numeric `code`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+
+from sophia.errors import ApiError, BadRequest, Forbidden, NotFound, Unauthorized
+from sophia.gateway.asgi import App, Headers, Receive, Scope, Send, disconnected, header, read_body, respond, start
+from sophia.gateway.cache import CacheControls, Hit, replay
+from sophia.gateway.chat import ChatApi
+from sophia.gateway.dialects import CHAT, EMBEDDINGS, MESSAGES, RESPONSES, Dialect
+from sophia.gateway.limits import RateLimited
+from sophia.gateway.listing import Listing
+from sophia.gateway.metrics import Metrics
+from sophia.gateway.pipeline import Journey, Pipeline
+from sophia.gateway.relay import Relay
+from sophia.gateway.trace import Span, Tracer
+from sophia.logs import AccessLog
+from sophia.money import dollars
+from sophia.stores.model import Principal, new_id
+from sophia.stores.registry import digest
+from sophia.stores.tenancy import Tenancy
+
+__all__ = ["Gateway"]
+
+_LOG = logging.getLogger(__name__)
+
+_JSON = (b"content-type", b"application/json")
+_SSE: Headers = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache")]
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._:\-]{1,128}")
+_PATIENCE = 10.0
+_HEAD_MOMENT = 2.0
+_KEEP_ALIVE = b": waiting for the model\n\n"
+
+Handler = Callable[["Exchange"], Awaitable[None]]
+
+
+class Exchange:
+    """One HTTP exchange: what arrived, and the answer on its way. Private to this package."""
+
+    __slots__ = (
+        "code",
+        "cost",
+        "dialect",
+        "identity",
+        "model",
+        "principal",
+        "receive",
+        "received",
+        "scope",
+        "send",
+        "span",
+        "started",
+        "status",
+        "waited",
+        "wall",
+    )
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, span: Span) -> None:
+        self.scope = scope
+        self.span = span
+        self.receive = receive
+        self.send = send
+        self.received = time.monotonic()
+        self.wall = time.perf_counter()
+        self.identity = _identity(scope)
+        self.dialect: Dialect = CHAT
+        self.principal: Principal | None = None
+        self.model = "-"
+        self.status = 0
+        self.code: str | None = None
+        self.cost: int | None = None
+        self.waited = 0.0
+        self.started = False
+
+    def headers(self, *more: tuple[bytes, bytes]) -> Headers:
+        """The headers of every answer, and some more."""
+        return [(b"x-request-id", self.identity.encode()), *more]
+
+    def overhead(self) -> bytes:
+        """The gateway's own share of the time so far (ms)."""
+        return b"%.3f" % max(0.0, (time.perf_counter() - self.wall - self.waited) * 1000)
+
+
+class Gateway:
+    """Routes, authentication, the edge where errors become answers."""
+
+    def __init__(
+        self,
+        *,
+        tenancy: Tenancy,
+        pipeline: Pipeline,
+        chat: ChatApi,
+        listing: Listing,
+        admin: App,
+        metrics: Metrics,
+        tracer: Tracer,
+        access: AccessLog,
+        ready: Callable[[], Awaitable[dict[str, str]]],
+        draining: Callable[[], bool],
+        max_body: int,
+        clock: Callable[[], int] = time.time_ns,
+    ) -> None:
+        self._tenancy = tenancy
+        self._pipeline = pipeline
+        self._chat = chat
+        self._listing = listing
+        self._admin = admin
+        self._metrics = metrics
+        self._tracer = tracer
+        self._access = access
+        self._ready = ready
+        self._draining = draining
+        self._max_body = max_body
+        self._clock = clock
+        self._posts: dict[str, tuple[Handler, Dialect]] = {
+            "/v1/chat/completions": (self._complete, CHAT),
+            "/v1/responses": (self._complete, RESPONSES),
+            "/v1/messages": (self._complete, MESSAGES),
+            "/v1/embeddings": (self._complete, EMBEDDINGS),
+            "/v1/chat": (self._own_chat, CHAT),
+        }
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI 3."""
+        if scope["type"] != "http":
+            return
+        path: str = scope["path"]
+        if path.startswith("/admin/"):
+            await self._admin(scope, receive, send)
+            return
+        exchange = Exchange(
+            scope, receive, self._closing(send) if self._draining() else send, self._tracer.begin(scope)
+        )
+        if path.startswith("/health/"):
+            await self._health(exchange, path)
+            return
+        self._metrics.in_flight.inc()
+        try:
+            await self._route(exchange, path)
+        except ApiError as error:
+            await self._answer_error(exchange, error)
+        except Exception:
+            _LOG.exception("request failed", extra={"request": exchange.identity})
+            await self._answer_error(
+                exchange, ApiError("internal_error", "The gateway failed; the request's identifier helps to find why.")
+            )
+        finally:
+            self._metrics.in_flight.dec()
+            self._finish(exchange)
+
+    async def _route(self, exchange: Exchange, path: str) -> None:
+        method: str = exchange.scope["method"]
+        found = self._posts.get(path)
+        if found is not None:
+            handler, exchange.dialect = found
+            if method != "POST":
+                raise _method_not_allowed(exchange, path, "POST")
+            await handler(exchange)
+        elif path == "/v1/models" or path.startswith("/v1/models/"):
+            if method != "GET":
+                raise _method_not_allowed(exchange, path, "GET")
+            await self._models(exchange, path)
+        else:
+            raise NotFound("unknown_path", f"There is no {path} here; the API starts at /v1 (see /admin/v1/docs).")
+
+    def _authenticate(self, exchange: Exchange, scope: str) -> Principal:
+        """Whom the key speaks for.
+
+        Raises:
+            Unauthorized: no key, or not a good one.
+            Forbidden: the key lacks the scope.
+        """
+        begun = time.perf_counter()
+        key = header(exchange.scope, b"authorization")
+        if key is not None and key[:7].lower() == "bearer ":
+            key = key[7:].strip()
+        else:
+            key = header(exchange.scope, b"x-api-key")
+        if not key:
+            raise Unauthorized("missing_key", "Send your key as Authorization: Bearer <key>.")
+        principal = self._tenancy.by_key(digest(key))
+        if principal is None:
+            raise Unauthorized("invalid_key", "This key is not known here; ask your administrator for one.")
+        if principal.disabled:
+            raise Forbidden("key_disabled", "This key, or the user, team or organisation it belongs to, is disabled.")
+        if principal.expires_at is not None and principal.expires_at <= self._clock():
+            raise Unauthorized("key_expired", "This key has expired; ask your administrator for a new one.")
+        if scope not in principal.scopes:
+            raise Forbidden("scope_missing", f"This key may not do this: it lacks the scope {scope!r}.")
+        exchange.principal = principal
+        self._metrics.stage("auth", time.perf_counter() - begun)
+        return principal
+
+    async def _prepare(self, exchange: Exchange, body: bytes) -> Journey:
+        """Everything up to the plan, for the hot routes."""
+        principal = exchange.principal
+        assert principal is not None  # noqa: S101 - _authenticate comes first on every route
+        begun = time.perf_counter()
+        call = exchange.dialect.read(body)
+        self._metrics.stage("read", time.perf_counter() - begun)
+        scope = exchange.scope
+        return await self._pipeline.prepare(
+            principal,
+            exchange.dialect,
+            call,
+            exchange.identity,
+            exchange.received,
+            CacheControls.parse(scope["headers"]),
+            self._tracer.outgoing(exchange.span),
+            _deadline(scope),
+        )
+
+    async def _complete(self, exchange: Exchange) -> None:
+        """Chat completions, responses, messages, embeddings."""
+        self._authenticate(exchange, "embeddings" if exchange.dialect is EMBEDDINGS else "chat")
+        body = await read_body(exchange.scope, exchange.receive, self._max_body)
+        journey = await self._prepare(exchange, body)
+        exchange.model = journey.plan.candidates[0].model.id
+        hit = await self._pipeline.lookup(journey)
+        if hit is not None:
+            await self._serve_hit(exchange, journey, hit)
+        elif journey.request.call.stream:
+            await self._stream(exchange, journey)
+        else:
+            await self._whole(exchange, journey)
+
+    async def _whole(self, exchange: Exchange, journey: Journey) -> None:
+        request = journey.request
+        try:
+            delivered = await self._pipeline.whole(journey)
+        finally:
+            exchange.waited = request.waited
+        exchange.model = delivered.candidate.model.id
+        exchange.cost = delivered.cost
+        exchange.status = 200
+        exchange.started = True
+        headers = self._sophia(exchange, journey, delivered.result.model or exchange.model, "miss")
+        if delivered.generation is not None:
+            headers.append((b"x-generation-id", delivered.generation.encode("latin-1", "replace")))
+        await respond(exchange.send, 200, headers, delivered.body)
+
+    async def _stream(self, exchange: Exchange, journey: Journey) -> None:
+        """Relay a stream. Where the first token is long in coming, the head goes out with keep-alive comments."""
+        opening = asyncio.create_task(self._pipeline.stream(journey))
+        gone = asyncio.create_task(disconnected(exchange.receive))
+        try:
+            while not opening.done():
+                await asyncio.wait((opening, gone), timeout=_PATIENCE, return_when=asyncio.FIRST_COMPLETED)
+                if gone.done() and not opening.done():
+                    return
+                if not opening.done():
+                    await self._begin_stream(exchange, journey, exchange.model)
+                    await exchange.send({"type": "http.response.body", "body": _KEEP_ALIVE, "more_body": True})
+            relay, candidate = opening.result()
+            exchange.model = candidate.model.id
+            exchange.waited = journey.request.waited
+            await self._relay(exchange, journey, relay, gone)
+        finally:
+            gone.cancel()
+            await _abandon(opening)
+
+    async def _relay(self, exchange: Exchange, journey: Journey, relay: Relay, gone: asyncio.Task[None]) -> None:
+        pieces = relay.pieces()
+        try:
+            await self._begin_stream(exchange, journey, relay.model)
+            self._metrics.first_token(exchange.model, time.monotonic() - exchange.received)
+            send = exchange.send
+            async for piece in pieces:
+                if gone.done():
+                    break
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
+            await send({"type": "http.response.body", "body": b""})
+        finally:
+            await pieces.aclose()  # type: ignore[attr-defined]
+            await relay.abort()
+            exchange.cost = relay.cost
+
+    async def _begin_stream(self, exchange: Exchange, journey: Journey, model: str) -> None:
+        if exchange.started:
+            return
+        exchange.started = True
+        exchange.status = 200
+        headers = [pair for pair in self._sophia(exchange, journey, model, "miss") if pair[0] != b"content-type"]
+        await start(exchange.send, 200, [*_SSE, *headers])
+
+    async def _serve_hit(self, exchange: Exchange, journey: Journey, hit: Hit) -> None:
+        exchange.cost = 0
+        exchange.status = 200
+        exchange.started = True
+        headers = self._sophia(exchange, journey, hit.answer.model, hit.kind)
+        headers.append((b"age", b"%d" % (hit.age // 1_000_000_000)))
+        if not journey.request.call.stream:
+            await respond(exchange.send, 200, headers, hit.answer.body)
+            return
+        headers = [pair for pair in headers if pair[0] != b"content-type"]
+        await start(exchange.send, 200, [*_SSE, *headers])
+        body = b"".join(replay(exchange.dialect.api, hit.answer))
+        await exchange.send({"type": "http.response.body", "body": body})
+
+    async def _own_chat(self, exchange: Exchange) -> None:
+        """The plan's own `POST /v1/chat`."""
+        principal = self._authenticate(exchange, "chat")
+        body = await read_body(exchange.scope, exchange.receive, self._max_body)
+        await self._chat.serve(exchange, principal, body)
+
+    async def _models(self, exchange: Exchange, path: str) -> None:
+        principal = self._authenticate(exchange, "models")
+        body = self._listing.render(principal, path.removeprefix("/v1/models").removeprefix("/"))
+        exchange.status = 200
+        exchange.started = True
+        await respond(exchange.send, 200, exchange.headers(_JSON), body)
+
+    async def _health(self, exchange: Exchange, path: str) -> None:
+        """`/health/live`: the process runs. `/health/ready`: its stores answer and it is not draining."""
+        if path == "/health/live":
+            await respond(exchange.send, 200, exchange.headers(_JSON), b'{"status":"live"}')
+            return
+        if path != "/health/ready":
+            await self._answer_error(exchange, NotFound("unknown_path", f"There is no {path} here."))
+            return
+        problems = await self._ready()
+        if self._draining():
+            problems["draining"] = "this process is about to stop"
+        status = {"status": "ready" if not problems else "not ready", "problems": problems}
+        await respond(exchange.send, 503 if problems else 200, exchange.headers(_JSON), msgspec.json.encode(status))
+
+    def _sophia(self, exchange: Exchange, journey: Journey, model: str, cache: str) -> Headers:
+        """The headers that tell what the gateway did."""
+        headers = exchange.headers(
+            _JSON,
+            (b"x-sophia-model", model.encode("latin-1", "replace")),
+            (b"x-sophia-cache", b"off" if cache == "miss" and journey.query is None else cache.encode()),
+            (b"x-sophia-reason", journey.plan.reason.encode("latin-1", "replace")),
+            (b"x-sophia-overhead-ms", exchange.overhead()),
+            *journey.rate_headers,
+        )
+        if exchange.cost is not None:
+            headers.append((b"x-sophia-cost", f"{dollars(exchange.cost):f}".encode()))
+        return headers
+
+    async def _answer_error(self, exchange: Exchange, error: ApiError) -> None:
+        self._metrics.refused(error.code)
+        exchange.code = error.code
+        body = _error_body(exchange, error)
+        if exchange.started:
+            event = exchange.dialect.error_event(error, exchange.model, "")
+            await exchange.send({"type": "http.response.body", "body": event})
+            return
+        exchange.status = error.status
+        headers = exchange.headers(_JSON)
+        if isinstance(error, RateLimited):
+            headers += error.headers
+        if error.retry_after is not None:
+            headers.append((b"retry-after", b"%d" % max(1, -(-error.retry_after // 1))))
+        if isinstance(error, Unauthorized):
+            headers.append((b"www-authenticate", b"Bearer"))
+        await respond(exchange.send, error.status, headers, body)
+
+    def _finish(self, exchange: Exchange) -> None:
+        principal = exchange.principal
+        tenant = (principal.organization_name or principal.organization) if principal is not None else "-"
+        seconds = time.monotonic() - exchange.received
+        self._metrics.request(exchange.model, exchange.status, tenant, seconds)
+        self._tracer.end(
+            exchange.span,
+            {
+                "gen_ai.operation.name": exchange.dialect.api,
+                "gen_ai.provider.name": "openrouter",
+                "gen_ai.request.model": exchange.model,
+                "http.response.status_code": exchange.status,
+                "sophia.organization": principal.organization if principal is not None else None,
+                "sophia.request": exchange.identity,
+                "sophia.cost_nano_dollars": exchange.cost,
+            },
+            exchange.code,
+        )
+        self._access.write(
+            request=exchange.identity,
+            path=exchange.scope["path"],
+            status=exchange.status,
+            organization=principal.organization if principal is not None else None,
+            key=principal.key if principal is not None else None,
+            model=exchange.model,
+            cost_nano=exchange.cost,
+            ms=round(seconds * 1000, 3),
+            upstream_ms=round(exchange.waited * 1000, 3),
+        )
+
+    @staticmethod
+    def _closing(send: Send) -> Send:
+        """While draining, every answer ends its connection, so that the client's next request goes elsewhere."""
+
+        async def closing(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], (b"connection", b"close")]
+            await send(message)
+
+        return closing
+
+
+def _identity(scope: Scope) -> str:
+    given = header(scope, b"x-request-id")
+    return given if given is not None and _REQUEST_ID.fullmatch(given) else new_id("req")
+
+
+def _deadline(scope: Scope) -> float | None:
+    """The client's own deadline: `x-request-timeout` in seconds, or the SDKs' `x-stainless-timeout`."""
+    value = header(scope, b"x-request-timeout") or header(scope, b"x-stainless-timeout")
+    if value is None:
+        return None
+    try:
+        seconds = float(value)
+    except ValueError:
+        raise BadRequest("invalid_value", "x-request-timeout: must be a number of seconds") from None
+    if not 0 < seconds < 86_400:
+        return None
+    return seconds
+
+
+def _error_body(exchange: Exchange, error: ApiError) -> bytes:
+    agent = header(exchange.scope, b"user-agent") or ""
+    if "openrouter" in agent.lower():
+        return msgspec.json.encode(
+            {"error": {"code": error.status, "message": error.message, "metadata": {"error_type": error.code}}}
+        )
+    return exchange.dialect.error(error)
+
+
+def _method_not_allowed(exchange: Exchange, path: str, method: str) -> ApiError:
+    return BadRequest("method_not_allowed", f"{path} answers {method} only.", status=405)
+
+
+async def _abandon(opening: asyncio.Task[tuple[Relay, Any]]) -> None:
+    """Stop opening a stream whose client is gone; what was sent upstream is settled on the way out.
+
+    It is given a moment for the answer's head, which names the generation that will be billed.
+    """
+    if opening.done():
+        return
+    await asyncio.wait((opening,), timeout=_HEAD_MOMENT)
+    opening.cancel()
+    await asyncio.gather(opening, return_exceptions=True)
+    if not opening.cancelled() and opening.exception() is None:
+        relay, _ = opening.result()
+        await relay.abort()

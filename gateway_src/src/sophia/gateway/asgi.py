@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The few things of ASGI 3 that the hot routes need, without a framework."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from sophia.errors import BadRequest, PayloadTooLarge
+
+__all__ = ["App", "Headers", "Receive", "Scope", "Send", "disconnected", "header", "read_body", "respond", "start"]
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+Headers = list[tuple[bytes, bytes]]
+
+_BODY_SECONDS = 60.0
+
+
+def header(scope: Scope, name: bytes) -> str | None:
+    """The first value of a header, by its lower-case name."""
+    for key, value in scope["headers"]:
+        if key == name:
+            text: str = value.decode("latin-1")
+            return text
+    return None
+
+
+async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
+    """The request's body.
+
+    Raises:
+        PayloadTooLarge: it has more than `limit` bytes.
+        BadRequest: the client went away, or took longer than a minute.
+    """
+    declared = header(scope, b"content-length")
+    if declared is not None and declared.isdigit() and int(declared) > limit:
+        raise _too_large(limit)
+    message = await receive()
+    if not message.get("more_body") and message["type"] == "http.request":
+        body: bytes = message.get("body", b"")
+        if len(body) > limit:
+            raise _too_large(limit)
+        return body
+    parts: list[bytes] = []
+    size = 0
+    try:
+        async with asyncio.timeout(_BODY_SECONDS):
+            while True:
+                if message["type"] == "http.disconnect":
+                    raise BadRequest("client_disconnected", "The client went away while sending its request.")
+                part = message.get("body", b"")
+                size += len(part)
+                if size > limit:
+                    raise _too_large(limit)
+                parts.append(part)
+                if not message.get("more_body"):
+                    return b"".join(parts)
+                message = await receive()
+    except TimeoutError as error:
+        raise BadRequest("body_timeout", "The request's body did not arrive in time.", status=408) from error
+
+
+def _too_large(limit: int) -> PayloadTooLarge:
+    return PayloadTooLarge("payload_too_large", f"The body is larger than {limit} bytes; send less.")
+
+
+async def start(send: Send, status: int, headers: Headers) -> None:
+    """Send the head of an answer."""
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+
+
+async def respond(send: Send, status: int, headers: Headers, body: bytes) -> None:
+    """Send a whole answer."""
+    await send(
+        {
+            "type": "http.response.start",
+            "status": status,
+            "headers": [*headers, (b"content-length", b"%d" % len(body))],
+        }
+    )
+    await send({"type": "http.response.body", "body": body})
+
+
+async def disconnected(receive: Receive) -> None:
+    """Return when the client is gone. To be called once the body has been read."""
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return

@@ -1,0 +1,268 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A request's way through the gateway, one room after the other, none entered twice.
+
+limits → plan → cache → (budget → ledger → dispatch → upstream, in `dispatch`) → settle. Each arrow is a typed
+value, so that each room can be tested alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+
+from sophia.errors import BadRequest
+from sophia.gateway.breaker import Breakers
+from sophia.gateway.cache import Answer, Cache, CacheControls, CacheQuery, Hit
+from sophia.gateway.catalogue import Shelf
+from sophia.gateway.dialects import Call, Dialect
+from sophia.gateway.dispatch import Delivered, Dispatcher, Request
+from sophia.gateway.flags import FlagSet
+from sophia.gateway.judge import judge
+from sophia.gateway.limits import Headers, Limits
+from sophia.gateway.metrics import Metrics
+from sophia.gateway.plan import Ask, Candidate, Plan, plan
+from sophia.gateway.prices import Load, MaxPrice, PriceError, prompt_bound, prompt_estimate, rate
+from sophia.gateway.relay import Relay
+from sophia.stores.model import Principal, Tokens
+
+__all__ = ["Journey", "Pipeline"]
+
+
+@dataclass(slots=True)
+class Journey:
+    """A request that has passed limits and plan. `estimate` is what was taken from the token rate."""
+
+    request: Request
+    plan: Plan
+    query: CacheQuery | None
+    estimate: int
+    rate_headers: Headers
+
+
+class Pipeline:
+    """The rooms in their order. `clock` gives nanoseconds since the epoch."""
+
+    def __init__(
+        self,
+        *,
+        limits: Limits,
+        shelf: Shelf,
+        flags: Callable[[], FlagSet],
+        breakers: Breakers,
+        cache: Cache | None,
+        dispatcher: Dispatcher,
+        metrics: Metrics,
+        deadline: float,
+        clock: Callable[[], int] = time.time_ns,
+    ) -> None:
+        self._limits = limits
+        self._shelf = shelf
+        self._flags = flags
+        self._breakers = breakers
+        self._cache = cache
+        self._dispatcher = dispatcher
+        self._metrics = metrics
+        self._deadline = deadline
+        self._clock = clock
+        self._stores: set[asyncio.Task[bool]] = set()
+
+    async def prepare(
+        self,
+        principal: Principal,
+        dialect: Dialect,
+        call: Call,
+        request_id: str,
+        received: float,
+        controls: CacheControls,
+        headers: dict[str, str],
+        deadline: float | None = None,
+    ) -> Journey:
+        """Admit and plan a request. `deadline` is the client's own, in seconds from its arrival.
+
+        Raises:
+            ApiError: it is over a limit, or no model may answer it.
+        """
+        begun = time.perf_counter()
+        estimate = prompt_estimate(call.prompt_bytes, len(call.turns), call.tool_bytes)
+        rate_headers = await self._limits.admit(principal, estimate + min(call.max_output or 500, 500), self._clock())
+        admitted = time.perf_counter()
+        self._metrics.stage("limits", admitted - begun)
+        seconds = min(deadline or self._deadline, self._deadline)
+        max_price = _max_price(call.provider)
+        route = self._plan(principal, dialect, call, estimate, seconds, max_price)
+        planned = time.perf_counter()
+        self._metrics.stage("plan", planned - admitted)
+        request = Request(
+            id=request_id,
+            principal=principal,
+            dialect=dialect,
+            call=call,
+            load=_load(call),
+            max_price=max_price,
+            received=received,
+            deadline=received + seconds,
+            headers=headers,
+            tags=controls.tags,
+        )
+        query = None
+        if self._cache is not None and dialect.api != "embeddings":
+            query = self._cache.query(principal, dialect.api, call.model, call.fields, controls)
+            self._metrics.stage("cache", time.perf_counter() - planned)
+        _identify(call, principal)
+        return Journey(request, route, query, estimate + min(call.max_output or 500, 500), rate_headers)
+
+    def _plan(
+        self,
+        principal: Principal,
+        dialect: Dialect,
+        call: Call,
+        estimate: int,
+        seconds: float,
+        max_price: MaxPrice | None,
+    ) -> Plan:
+        messages = [{"role": turn.role, "content": turn.text()} for turn in call.turns]
+        ask = Ask(
+            model=call.model,
+            task=judge(messages),
+            prompt_tokens=estimate,
+            output_tokens=call.max_output,
+            inputs=call.inputs,
+            parameters=call.parameters,
+            max_price=max_price,
+            fallbacks=call.models,
+            deadline=seconds,
+            images=call.images,
+            api="embeddings" if dialect.api == "embeddings" else "chat",
+        )
+        health = self._breakers.health()
+        return plan(ask, principal, self._shelf.current, self._flags(), health)
+
+    async def lookup(self, journey: Journey) -> Hit | None:
+        """The cached answer, if there is one. A miss must be followed by `whole` or by `release`."""
+        if self._cache is None or journey.query is None:
+            self._metrics.cache("off")
+            return None
+        hit = await self._cache.lookup(journey.query, self._clock())
+        self._metrics.cache(hit.kind if hit else "miss")
+        return hit
+
+    async def whole(self, journey: Journey) -> Delivered:
+        """A whole answer from upstream, kept in the cache where it may be.
+
+        Raises:
+            ApiError: no candidate gave one.
+        """
+        try:
+            delivered = await self._dispatcher.whole(journey.request, journey.plan)
+        except BaseException:
+            self.release(journey)
+            raise
+        if journey.query is not None and self._cache is not None:
+            # Beside the answer, not before it: the question may have to be embedded.
+            now = self._clock()
+            task = asyncio.create_task(self._cache.store(journey.query, _answer(delivered, now), now))
+            self._stores.add(task)
+            task.add_done_callback(self._stores.discard)
+        await self._correct(journey, delivered.result.usage.tokens if delivered.result.usage else None)
+        return delivered
+
+    async def stream(self, journey: Journey) -> tuple[Relay, Candidate]:
+        """A stream from upstream, past its first content.
+
+        Raises:
+            ApiError: no candidate gave one.
+        """
+        try:
+            return await self._dispatcher.stream(journey.request, journey.plan)
+        finally:
+            self.release(journey)
+
+    def release(self, journey: Journey) -> None:
+        """Let others who wait for the same answer go on."""
+        if self._cache is not None and journey.query is not None:
+            self._cache.release(journey.query)
+
+    async def _correct(self, journey: Journey, tokens: Tokens | None) -> None:
+        if tokens is not None:
+            actual = tokens.prompt + tokens.completion
+            await self._limits.correct(journey.request.principal, journey.estimate, actual, self._clock())
+
+
+def _load(call: Call) -> Load:
+    """What the request may use at most; its output is left open where the client does not bound it."""
+    searches, results, pages = _plugins(call)
+    return Load(
+        prompt_tokens=prompt_bound(call.prompt_bytes, len(call.turns), call.tool_bytes),
+        output_tokens=call.max_output,
+        choices=call.choices,
+        images=call.images,
+        searches=searches,
+        results=results,
+        pages=pages,
+    )
+
+
+class _Plugin(msgspec.Struct):
+    id: str = ""
+    max_results: int = 5
+
+
+_PLUGINS = msgspec.json.Decoder(list[_Plugin])
+_PAGES = 1000
+
+
+def _plugins(call: Call) -> tuple[int, int, int]:
+    """Searches, results per search and pages that the request's plugins may bill."""
+    raw = call.fields.get("plugins")
+    if raw is None or raw == b"null":
+        return (1 if "web_search_options" in call.fields or call.model.endswith(":online") else 0), 5, 0
+    try:
+        plugins = _PLUGINS.decode(raw)
+    except msgspec.MsgspecError as error:
+        raise BadRequest("invalid_value", f"plugins: {error}", param="plugins") from error
+    web = [plugin for plugin in plugins if plugin.id in ("web", "web-fetch")]
+    files = any(plugin.id == "file-parser" for plugin in plugins)
+    return len(web), max((plugin.max_results for plugin in web), default=5), _PAGES if files else 0
+
+
+def _max_price(provider: Mapping[str, Any]) -> MaxPrice | None:
+    """The request's own `provider.max_price` (USD per million tokens; per request and image in USD)."""
+    asked = provider.get("max_price")
+    if not isinstance(asked, Mapping):
+        return None
+    try:
+        return MaxPrice(
+            *(None if asked.get(name) is None else _per_token(asked[name]) for name in ("prompt", "completion")),
+            *(None if asked.get(name) is None else rate(asked[name]) for name in ("request", "image")),
+        )
+    except PriceError as error:
+        raise BadRequest("invalid_value", f"provider.max_price: {error}", param="provider") from error
+
+
+def _per_token(value: Any) -> int:
+    return rate(Decimal(rate(value)).scaleb(-21))
+
+
+def _identify(call: Call, principal: Principal) -> None:
+    """Tell OpenRouter who the user is, by our own opaque identifier, so that abuse is theirs and not everyone's."""
+    if "user" not in call.fields:
+        call.fields["user"] = msgspec.Raw(msgspec.json.encode(principal.user or principal.key))
+
+
+def _answer(delivered: Delivered, at: int) -> Answer:
+    result = delivered.result
+    return Answer(
+        body=delivered.body,
+        model=result.model or delivered.candidate.model.id,
+        provider=result.provider,
+        tokens=result.usage.tokens if result.usage is not None else Tokens(),
+        cost=delivered.cost or 0,
+        created=at,
+        finish=result.finish or "",
+    )
