@@ -5,7 +5,15 @@
 
 from __future__ import annotations
 
+import importlib.util
+import json
+import os
+import pathlib
+import secrets
+import subprocess
+import sys
 import threading
+import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -106,3 +114,124 @@ def script() -> Iterator[Script]:
 @pytest.fixture
 def clock() -> Clock:
     return Clock()
+
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+REPLICA = ROOT / "tests/integration/targets/setup_openrouter_sandbox/files/replica.py"
+
+
+class Process:
+    """A server of its own process that says where it listens in its first line."""
+
+    def __init__(self, argv: list[str], env: dict[str, str]) -> None:
+        self.popen = subprocess.Popen(argv, env={**os.environ, **env}, stdout=subprocess.PIPE, text=True)
+        assert self.popen.stdout is not None
+        line = self.popen.stdout.readline()
+        assert line.startswith("listening on "), f"{argv[1:4]} did not start: {line!r}"
+        self.url = line.split()[-1]
+
+    def close(self) -> None:
+        self.popen.kill()
+        self.popen.wait()
+        assert self.popen.stdout is not None
+        self.popen.stdout.close()
+
+
+class Sandbox:
+    """The OpenRouter stand-in, with what a test asks it beside the vendor's API."""
+
+    def __init__(self, url: str, management_key: str) -> None:
+        self.root = url
+        self.url = url + "/api/v1"
+        self.management_key = management_key
+
+    def call(self, method: str, path: str, body: Any = None) -> Any:
+        """Call the vendor's API (a path without a slash) or the sandbox's own (with one)."""
+        request = urllib.request.Request(
+            self.root + path if path.startswith("/") else f"{self.url}/{path}",
+            method=method,
+            data=None if body is None else json.dumps(body).encode(),
+            headers={"Authorization": f"Bearer {self.management_key}", "Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return json.loads(answer.read() or b"null")
+
+    def faults(self, *rules: dict[str, Any]) -> None:
+        self.call("POST", "/_sandbox/faults", list(rules))
+
+    def keys(self) -> list[dict[str, Any]]:
+        """Return every key but the one the sandbox begins with."""
+        found = self.call("GET", "keys?include_disabled=true&include_expired=true")["data"]
+        return [key for key in found if key["hash"] not in self.first]
+
+    def reset(self) -> None:
+        self.call("POST", "/_sandbox/reset")
+        self.first: set[str] = set()
+        self.first = {key["hash"] for key in self.keys()}
+
+
+@pytest.fixture(scope="session")
+def sandbox_process() -> Iterator[Sandbox]:
+    source = ROOT / "gateway_src" / "src"
+    if not source.joinpath("sophia/sandbox/openrouter/__main__.py").is_file():
+        pytest.skip("the sandbox is not part of this tree")
+    for name in ("msgspec", "uvicorn", "uvloop", "httptools"):
+        if importlib.util.find_spec(name) is None:
+            pytest.skip(f"the sandbox needs {name}")
+    management_key = "sk-or-v1-" + secrets.token_hex(32)
+    env = {"PYTHONPATH": str(source), "OPENROUTER_MANAGEMENT_KEY": management_key}
+    process = Process([sys.executable, "-m", "sophia.sandbox.openrouter", "--port", "0"], env)
+    yield Sandbox(process.url, management_key)
+    process.close()
+
+
+@pytest.fixture
+def sandbox(sandbox_process: Sandbox) -> Sandbox:
+    """A stand-in for OpenRouter in which nothing has happened yet."""
+    sandbox_process.reset()
+    return sandbox_process
+
+
+@pytest.fixture
+def replica(sandbox: Sandbox) -> Iterator[Callable[..., str]]:
+    """Start a gateway stand-in on slot files; returns its URL."""
+    running: list[Process] = []
+
+    def start(slots: pathlib.Path, **options: float) -> str:
+        argv = [sys.executable, str(REPLICA), "--slots", str(slots), "--api", sandbox.url]
+        argv += [item for name, value in options.items() for item in (f"--{name}", str(value))]
+        running.append(Process(argv, {}))
+        return running[-1].url
+
+    yield start
+    for process in running:
+        process.close()
+
+
+@dataclass
+class Ended:
+    """How a module ended: its result, and everything it wrote."""
+
+    result: dict[str, Any]
+    output: str
+
+    @property
+    def failed(self) -> bool:
+        return bool(self.result.get("failed"))
+
+
+@pytest.fixture
+def run_module(capfd: pytest.CaptureFixture[str]) -> Callable[..., Ended]:
+    """Run a module's main() as Ansible would, in this process."""
+    # Not there in every environment that only collects tests.
+    from ansible.module_utils.testing import patch_module_args
+
+    def run(module: Any, *, check: bool = False, diff: bool = False, **args: Any) -> Ended:
+        capfd.readouterr()
+        internal = {"_ansible_check_mode": check, "_ansible_diff": diff, "_ansible_remote_tmp": "/tmp"}
+        with patch_module_args({**args, **internal}), pytest.raises(SystemExit):
+            module.main()
+        out, err = capfd.readouterr()
+        return Ended(json.loads(out), out + err)
+
+    return run

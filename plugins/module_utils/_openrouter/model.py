@@ -95,7 +95,10 @@ class Key:
 
     def as_result(self, guardrail_id: str | None) -> dict[str, Any]:
         """Return what a module returns: amounts as strings, because a JSON number is a binary float to most readers."""
-        result = {name: _plain_all(name, value) for name, value in sorted(self.raw.items())}
+        result = {
+            name: plain(money(value)) if name in _MONEY and value is not None else exact(value)
+            for name, value in sorted(self.raw.items())
+        }
         result["guardrail_id"] = guardrail_id
         return result
 
@@ -152,15 +155,14 @@ def plain(amount: Decimal | None) -> str:
     return "0" if text in ("", "-0") else text
 
 
-def _plain_all(name: str, value: Any) -> Any:
-    if name in _MONEY and value is not None:
-        return plain(money(value))
+def exact(value: Any) -> Any:
+    """Return JSON data with its decimal numbers as text."""
     if isinstance(value, Decimal):
         return plain(value)
     if isinstance(value, dict):
-        return {key: _plain_all(key, item) for key, item in value.items()}
+        return {key: exact(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_plain_all("", item) for item in value]
+        return [exact(item) for item in value]
     return value
 
 
