@@ -10,7 +10,8 @@ A request's way::
     hit = await cache.lookup(query, at)                              a Hit: replay(api, hit.answer) or its body
     try:
         …                                                            a miss: ask upstream
-        await cache.store(query, answer, at)                         keeps what is fit to be kept
+        await cache.store(query, answer, at)                         keeps what is fit to be kept (of a stream,
+                                                                     what `assemble` makes of it)
     finally:
         cache.release(query)                                         lets the waiting go on, whatever happened
 
@@ -38,12 +39,12 @@ from sophia.errors import Unavailable
 from sophia.gateway import guards
 from sophia.gateway.embed import Embedder, EmbeddingError
 from sophia.gateway.fingerprint import CacheControls, CacheQuery, Scope, Ticket, fingerprint
-from sophia.gateway.replay import fit, replay
+from sophia.gateway.replay import assemble, fit, replay
 from sophia.stores.exact import Answer, Entry, ExactStore
 from sophia.stores.model import Principal
 from sophia.stores.vectors import Vector, VectorStore
 
-__all__ = ["Answer", "Cache", "CacheControls", "CacheCounts", "CacheQuery", "Hit", "replay"]
+__all__ = ["Answer", "Cache", "CacheControls", "CacheCounts", "CacheQuery", "Hit", "assemble", "replay"]
 
 _NEIGHBOURS = 8
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which answers are fit to be kept, and a kept answer as the stream that its client asked for: pure.
+"""Answers whole and in events: which are fit to be kept, a stream put together, a kept answer as a stream. Pure.
 
 Fit is only what a model finished saying in text: one choice that ended by itself (`stop`, `end_turn`, `completed`),
 no error, refusal, tool call, audio or image. What is served again costs nothing, so `usage.cost` of what is kept is 0.
@@ -17,7 +17,7 @@ import msgspec
 
 from sophia.stores.exact import Answer
 
-__all__ = ["fit", "replay"]
+__all__ = ["assemble", "fit", "replay"]
 
 _PIECE = 48
 """About how many characters an event carries: a word never breaks, a client sees the text come."""
@@ -91,6 +91,97 @@ def replay(api: str, answer: Answer) -> list[bytes]:
     if events is None:
         raise ValueError(f"{api} has no stream to replay")
     return list(events(_decode(answer.body)))
+
+
+def assemble(api: str, events: Iterable[bytes]) -> bytes | None:
+    """The answer that a whole stream adds up to, as the JSON of a response that was not streamed.
+
+    `events` are the `data` of its events in order. None where that cannot be said without loss: the stream is broken,
+    or carries what is not kept anyway (tool calls, several choices, audio, images).
+    """
+    add_up = {"chat": _whole_chat, "messages": _whole_message, "responses": _whole_response}.get(api)
+    if add_up is None:
+        return None
+    try:
+        answer = add_up([_decode(event) for event in events if event != b"[DONE]"])
+    except (msgspec.DecodeError, AttributeError, KeyError, IndexError, TypeError):
+        return None
+    return None if answer is None else _encode(answer)
+
+
+def _whole_chat(chunks: list[Json]) -> Json | None:
+    message: Json = {"role": "assistant", "content": ""}
+    choice: Json = {"index": 0, "message": message, "finish_reason": None}
+    answer = {k: v for k, v in chunks[0].items() if k != "choices"} | {"object": "chat.completion"}
+    for chunk in chunks:
+        if chunk.get("error"):
+            return None
+        if chunk.get("usage"):
+            answer["usage"] = chunk["usage"]
+        for part in chunk["choices"]:
+            if part["index"] != 0 or not _add_delta(message, part["delta"]):
+                return None
+            choice |= {k: part[k] for k in ("finish_reason", "native_finish_reason") if part.get(k)}
+    return answer | {"choices": [choice]} if choice["finish_reason"] else None
+
+
+def _add_delta(message: Json, delta: Json) -> bool:
+    """Add to the message; False for what cannot be added up."""
+    for name, value in delta.items():
+        if name == "role" or not value:
+            continue
+        if name in ("content", "reasoning"):
+            message[name] = message.get(name, "") + value
+        elif name == "annotations":
+            message.setdefault(name, []).extend(value)
+        elif name == "reasoning_details":
+            _add_details(message.setdefault(name, []), value)
+        else:
+            return False
+    return True
+
+
+def _add_details(details: list[Json], more: list[Json]) -> None:
+    """Fragments of one block of reasoning carry one index and type; their text is to be joined."""
+    for part in more:
+        last = details[-1] if details else {}
+        if part.get("index") is None or (part["index"], part["type"]) != (last.get("index"), last.get("type")):
+            details.append(dict(part))
+            continue
+        for name, value in part.items():
+            joined = name in ("text", "summary", "data") and isinstance(last.get(name), str)
+            if value is not None:
+                last[name] = last[name] + value if joined else value
+
+
+def _whole_message(events: list[Json]) -> Json | None:
+    answer: Json = {}
+    blocks: list[Json] = []
+    finished = False
+    for event in events:
+        kind = event["type"]
+        if kind == "error":
+            return None
+        if kind == "message_start":
+            answer = dict(event["message"])
+        elif kind == "content_block_start":
+            blocks.append(dict(event["content_block"]))
+        elif kind == "content_block_delta":
+            name = event["delta"]["type"].removesuffix("_delta")
+            if name not in ("text", "thinking", "signature"):
+                return None
+            block = blocks[event["index"]]
+            block[name] = block.get(name, "") + event["delta"][name]
+        elif kind == "message_delta":
+            answer |= event["delta"]
+            answer["usage"] = (answer.get("usage") or {}) | (event.get("usage") or {})
+        finished = finished or kind == "message_stop"
+    return answer | {"content": blocks} if finished else None
+
+
+def _whole_response(events: list[Json]) -> Json | None:
+    ends = [event["response"] for event in events if event.get("type") == "response.completed"]
+    return dict(ends[0]) if len(ends) == 1 else None
 
 
 def _pieces(text: str) -> Iterator[str]:

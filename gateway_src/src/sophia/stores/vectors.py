@@ -110,14 +110,14 @@ class _Partition:
         self.remove(next(iter(self._slots)))
 
     def nearest(self, vector: Vector, count: int, now: int) -> list[Neighbour]:
-        found = []
-        for slot, similarity in self._search(vector, min(count, len(self._slots))):
-            key = self._keys[slot]
-            if self._slots[key][1] <= now:
-                self.remove(key)
-            else:
-                found.append(Neighbour(key, similarity))
-        return found
+        found = [
+            Neighbour(self._keys[slot], similarity)
+            for slot, similarity in self._search(vector, min(count, len(self._slots)))
+        ]
+        expired = {near.key for near in found if self._slots[near.key][1] <= now}
+        for key in expired:
+            self.remove(key)
+        return [near for near in found if near.key not in expired]
 
     def _search(self, vector: Vector, count: int) -> list[tuple[int, float]]:
         if not count:
@@ -196,6 +196,7 @@ class LocalVectors:
         index = shelf.partitions.get(partition)
         if index is None:
             index = shelf.partitions[partition] = _Partition(len(vector))
+        shelf.partitions.move_to_end(partition)
         before = len(index)
         index.add(key, vector, expires)
         if len(index) > self._max_partition:

@@ -101,14 +101,14 @@ class RedisVectors:
         last = self._seen.get(place)
         async with answering(self._timeout):
             news = await self._client.xrange(_stream(organization, partition), min=b"(" + last if last else "-")
-        if news:
-            self._seen[place] = news[-1][0]
-            self._seen.move_to_end(place)
         for _, fields in news:
             vector = np.frombuffer(fields[b"v"], "<f2").astype(np.float32)
             expires = int(fields[b"e"])
             if expires > now:
                 await self._local.add(organization, partition, fields[b"k"], vector, expires, now)
+        if news:  # only now: what the partition itself pushed out while it was read is not read again at once
+            self._seen[place] = news[-1][0]
+            self._seen.move_to_end(place)
         while len(self._seen) > _ALL_SEEN:
             self._seen.popitem(last=False)
 
