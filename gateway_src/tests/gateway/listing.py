@@ -35,7 +35,7 @@ MODELS: dict[str, tuple[str, str, int, list[str], list[str]]] = {
 }
 
 
-def entry(name: str, **changes: Any) -> dict[str, Any]:
+def entry(name: str, /, **changes: Any) -> dict[str, Any]:
     """One listed model; `changes` replace top-level fields."""
     prompt, completion, context, inputs, parameters = MODELS[name]
     pricing: dict[str, Any] = {

@@ -28,8 +28,9 @@ _HEAD = 400
 _TAIL = 160
 """Characters whose words are weighed: a request says what it wants before or after its material."""
 
+_LIST = 2000
+_ITEMS = ("\n1", "\n2", "\na)", "\nb)")
 _FIRST = 12
-_FUZZY = 4
 _SHORT = 30
 
 
@@ -51,6 +52,8 @@ _MARKS = {
 }
 """The marks by a character that each of them holds: most texts lack most of these characters."""
 
+_DIGITS = str.maketrans("", "", "0123456789")
+_TYPOGRAPHY = (("\u2019", "'"), ("\u2018", "'"), ("\u201c", '"'), ("\u201d", '"'), ("\u2013", "-"), ("\u2014", "-"))
 _SPACES = str.maketrans({character: " " for character in map(chr, range(128)) if not character.isalnum()})
 
 _WORD = re.compile(r"[^\W_]+")
@@ -91,15 +94,15 @@ class _Reading:
         self.conditions = 0
         self.length = len(text)
         if self.length <= _HEAD + _TAIL:
-            edges = text.lower()
+            edges = _plain(text)
             self.words = _words(edges)
-            self.weigh(self.words, 1.0)
+            self.weigh(self.words, 1.0, 3)
         else:
-            head, tail = text[:_HEAD].lower(), text[-_TAIL:].lower()
+            head, tail = _plain(text[:_HEAD]), _plain(text[-_TAIL:])
             self.words = _words(head)
-            self.weigh(self.words, 1.0)
+            self.weigh(self.words, 1.0, 3)
             last = _words(tail)
-            self.weigh(last, 0.7)
+            self.weigh(last, 0.7, 1)
             self.words += last
             edges = f"{head}\n{tail}"
             if "```" in text:
@@ -113,16 +116,16 @@ class _Reading:
             for kind, mark, value in FOREIGN:
                 if mark in edges:
                     self.add(_INDEX[kind], value, mark)
-        self.items = sum(map(text.count, ("\n1", "\n2", "\na)", "\nb)")))
+        self.items = sum(map(text[:_LIST].count, _ITEMS)) if "\n" in edges else 0
         self.figures(edges)
 
     def add(self, index: int, value: float, signal: str) -> None:
         self.scores[index] += value
         self.signals[signal] = self.signals.get(signal, 0.0) + value
 
-    def weigh(self, words: list[str], share: float) -> None:
+    def weigh(self, words: list[str], share: float, tries: int) -> None:
+        """Add up what the words say; `tries` bounds how many unknown ones are looked at for a slip of the pen."""
         scores, signals, get = self.scores, self.signals, WORDS.get
-        tries = _FUZZY
         factor = share * 1.5
         last = len(words) - 1
         for at, word in enumerate(words):
@@ -154,7 +157,7 @@ class _Reading:
 
     def figures(self, text: str) -> None:
         """Numbers with operators between them, or many numbers in a question, speak for a calculation."""
-        digits = sum(map(text.count, "0123456789"))
+        digits = len(text) - len(text.translate(_DIGITS))
         if not digits:
             return
         operators = sum(map(text.count, "+*=<>%$"))
@@ -167,12 +170,15 @@ class _Reading:
             self.scores[_EXTRACTION] += 0.5
 
 
-def judge(messages: Sequence[Mapping[str, Any]]) -> Task:
+def judge(messages: Sequence[Mapping[str, Any]], *, pictures: bool = False) -> Task:
     """Judge a conversation in the form of OpenAI's `messages` (content a string or a list of parts).
+
+    `pictures` says that the last turn holds some, where the messages are given as text alone.
 
     Anything that is not of that form is passed over: the judgement is never an error.
     """
-    turns, pictures, system = _turns(messages)
+    turns, seen, system = _turns(messages)
+    pictures = pictures or seen
     if not turns:
         return Task("vision", _BASE["vision"], ("picture",)) if pictures else Task("chat", 0.1)
     turn = _Reading(turns[0])
@@ -182,6 +188,15 @@ def judge(messages: Sequence[Mapping[str, Any]]) -> Task:
         _lend(turn, system)
     kind = _decide(turn, pictures)
     return Task(kind, _difficulty(kind, turn, turns), _signals(turn))
+
+
+def _plain(text: str) -> str:
+    """Lower case, with plain quotes and dashes: an English text is then mostly ASCII, which is far quicker to read."""
+    text = text.lower()
+    if not text.isascii():
+        for sign, plain in _TYPOGRAPHY:
+            text = text.replace(sign, plain)
+    return text
 
 
 def _words(text: str) -> list[str]:

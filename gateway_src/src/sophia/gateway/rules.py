@@ -158,17 +158,16 @@ def read_rules(text: str, name: str | Path) -> Rules:
     Raises:
         RulesError: with every problem at once.
     """
-    loader = yaml.SafeLoader(text)
     try:
-        node = loader.get_single_node()
-        raw = loader.construct_document(node) if node is not None else {}
-    except yaml.YAMLError as error:
+        node = yaml.compose(text, yaml.SafeLoader)
+        raw = yaml.safe_load(text) if node is not None else {}
+        lines = _lines(node)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{name}:{mark.line + 1}" if mark else f"{name}"
-        raise RulesError([f"{where}: not YAML: {getattr(error, 'problem', None) or error}"]) from error
-    finally:
-        loader.dispose()
-    return _Reading(str(name), _lines(node)).rules(node, raw)
+        problem = getattr(error, "problem", None) or str(error).partition("\n")[0]
+        raise RulesError([f"{where}: not YAML: {problem}"]) from error
+    return _Reading(str(name), lines).rules(node, raw)
 
 
 def _lines(node: yaml.Node | None, path: str = "") -> dict[str, int]:
