@@ -42,6 +42,7 @@ class EmbeddingsRequest(msgspec.Struct, frozen=True, kw_only=True):
     input_type: str | None = None
     provider: Preferences | None = None
     user: str | None = None
+    session_id: str | None = None
 
 
 DECODER = msgspec.json.Decoder(EmbeddingsRequest)
@@ -117,6 +118,7 @@ def _understand(request: EmbeddingsRequest) -> Ask:
         api_type="embeddings",
         preferences=request.provider or NO_PREFERENCES,
         user=request.user,
+        session_id=request.session_id,
     )
 
 

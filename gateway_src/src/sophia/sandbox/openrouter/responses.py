@@ -253,10 +253,11 @@ class ResponsesSkin:
         empty: dict[str, Any] = {"arguments": ""} if kind.startswith("call") else {"content": []}
         item |= empty
         added = self._event("response.output_item.added", output_index=self._index, item=item)
-        if kind.startswith("call"):
+        # The contract has no content parts of reasoning, only their deltas.
+        if kind != "text":
             return before + added
-        part = self._event("response.content_part.added", **self._place(), content_index=0, part=self._part(""))
-        return before + added + part
+        part = {"type": "output_text", "text": "", "annotations": []}
+        return before + added + self._event("response.content_part.added", **self._place(), content_index=0, part=part)
 
     def _end(self) -> bytes:
         if self._index < 0:
@@ -271,14 +272,10 @@ class ResponsesSkin:
             if self._kind == "reasoning":
                 ended = self._event("response.reasoning_text.done", **place, text=self._text)
             else:
+                part = {"type": "output_text", "text": self._text, "annotations": []}
                 ended = self._event("response.output_text.done", **place, text=self._text, logprobs=[])
-            ended += self._event("response.content_part.done", **place, part=self._part(self._text))
+                ended += self._event("response.content_part.done", **place, part=part)
         return ended + self._event("response.output_item.done", output_index=self._index, item=item)
-
-    def _part(self, text: str) -> dict[str, Any]:
-        if self._kind == "reasoning":
-            return {"type": "reasoning_text", "text": text}
-        return {"type": "output_text", "text": text, "annotations": []}
 
     def _place(self) -> dict[str, Any]:
         return {"output_index": self._index, "item_id": self._items[self._index]["id"]}
