@@ -41,7 +41,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ansible.module_utils.urls import ConnectionError as UrlsConnectionError
-from ansible.module_utils.urls import Request, SSLValidationError
+from ansible.module_utils.urls import Request, SSLValidationError, make_context
 
 from ansible_collections.sophia.platform.plugins.module_utils._errors import (
     ApiError,
@@ -207,9 +207,8 @@ class Client:
             follow_redirects="none",
             use_netrc=False,
             decompress=False,
-            validate_certs=validate_certs,
-            ca_path=ca_path,
             use_proxy=use_proxy,
+            context=_context(parts.scheme, validate_certs, ca_path),
         )
 
     def get(self, path: str, *, query: Mapping[str, Any] | None = None) -> Response:
@@ -357,6 +356,13 @@ class Client:
     def _clean(self, message: str) -> str:
         message = scrub(message, self._secrets)
         return message if len(message) <= _MESSAGE_MAX else message[: _MESSAGE_MAX - 1] + "…"
+
+
+def _context(scheme: str, validate_certs: bool, ca_path: str | None) -> ssl.SSLContext:
+    """Make the TLS context once a client: left to itself, ``Request.open`` reads the system's certificates every time."""
+    if scheme == "http":
+        return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    return make_context(cafile=ca_path, validate_certs=validate_certs)
 
 
 def segment(text: str) -> str:

@@ -9,6 +9,8 @@ import email.utils
 import pathlib
 import re
 import socket
+import ssl
+import subprocess
 from decimal import Decimal
 
 import pytest
@@ -244,3 +246,26 @@ def test_retries_are_told(script, clock):
 
 def test_segment_keeps_to_one_path_segment():
     assert _http.segment("a/../b?c#d e") == "a%2F..%2Fb%3Fc%23d%20e"
+
+
+def test_certificates_are_verified_unless_told_otherwise(script, clock, tmp_path):
+    """A real TLS server with a certificate of its own making."""
+    pem = tmp_path / "pem"
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
+    command += ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(pem), "-out", str(pem) + ".crt"]
+    subprocess.run(command, check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(str(pem) + ".crt", str(pem))
+    script.server.socket = context.wrap_socket(script.server.socket, server_side=True)
+    url = script.url.replace("http:", "https:")
+    for _number in range(2):
+        script.reply(200)
+
+    def get(**options):
+        return _http.Client(url, timeout=5, clock=clock, sleep=clock.sleep, **options).get("a").status
+
+    with pytest.raises(_errors.ConnectFailed) as caught:
+        get()
+    assert caught.value.code == "tls_failed" and clock.slept == []
+    assert get(ca_path=str(pem) + ".crt") == 200
+    assert get(validate_certs=False) == 200
