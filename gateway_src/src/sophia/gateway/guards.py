@@ -209,7 +209,7 @@ def compare(one: Reading, other: Reading, *, words: bool = True) -> str | None:
     if not _same_entities(one.entities, other.entities, words):
         return "entities"
     if words and (one.words != other.words or not one.words):
-        return "order" if sorted(one.words) == sorted(other.words) else "words"
+        return "order" if one.words and sorted(one.words) == sorted(other.words) else "words"
     return None
 
 
