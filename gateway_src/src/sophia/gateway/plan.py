@@ -212,11 +212,11 @@ class _Way:
         reason = f"{found.model.id} was asked for"
         return Plan((self._candidate(found.model, found.send, reason),), reason, None, self.ask.task)
 
-    def _find(self, name: str) -> Found:
+    def _find(self, name: str, param: str = "model") -> Found:
         found = self.catalogue.find(name)
         if found is None:
             message = f"no model {name!r}: GET /v1/models lists them; `auto` chooses one"
-            raise NotFound("model_not_found", message, param="model")
+            raise NotFound("model_not_found", message, param=param)
         return found
 
     def _fitting(self, usable: tuple[Rated, ...], preference: Preference) -> list[Rated]:
@@ -228,6 +228,8 @@ class _Way:
             usable = tuple(
                 entry for entry in usable if any(matches(pattern, entry.id) for pattern in preference.models)
             )
+            if not usable:
+                raise Forbidden("model_not_allowed", "policy leaves this key no model of the preference", param="model")
         if ask.inputs != _TEXT or self.needs:
             usable = tuple(
                 entry for entry in usable if ask.inputs <= entry.model.inputs and self.needs <= entry.model.parameters
@@ -252,8 +254,10 @@ class _Way:
         ceiling = preference.ceiling
         if ceiling.prompt is not None or ceiling.completion is not None:
             limit = ceiling.max_price()
-            cheap = [entry for entry in fitting if limit.admits(entry.model.prices.base)]  # type: ignore[union-attr]
-            fitting = cheap or fitting
+            fitting = [entry for entry in fitting if limit.admits(entry.model.prices.base)]  # type: ignore[union-attr]
+            if not fitting:
+                message = "every model that fits the request is above the preference's price ceiling"
+                raise Forbidden("model_not_allowed", message, param="model")
         return fitting
 
     def _serving(self, fitting: list[Rated]) -> list[Rated]:
@@ -328,9 +332,8 @@ class _Way:
     def _standins(self, found: Found) -> Iterable[tuple[Found, str]]:
         """What may stand in for a named model: what the request names, then what flags and rules do, no dearer."""
         for name in self.ask.fallbacks:
-            other = self.catalogue.find(name)
-            if other is not None:
-                yield other, f"{other.model.id} is a fallback that the request names"
+            other = self._find(name, "models")
+            yield other, f"{other.model.id} is a fallback that the request names"
         rules = self.catalogue.rules
         switches = self.switches
         limit = self._listed(found.model)
@@ -347,10 +350,10 @@ class _Way:
             for name in rules.closure(found.model.id):
                 names.setdefault(name, f"is a fallback of {found.model.id} in models.yml and no dearer")
         for name, why in names.items():
-            other = self.catalogue.find(name)
-            cost = None if other is None else self._listed(other.model)
-            if other is not None and cost is not None and cost <= limit:
-                yield other, f"{other.model.id} {why}"
+            known = self.catalogue.find(name)
+            cost = None if known is None else self._listed(known.model)
+            if known is not None and cost is not None and cost <= limit:
+                yield known, f"{known.model.id} {why}"
 
     def _cheapest(self, patterns: tuple[str, ...]) -> list[Rated]:
         """The rated models that the patterns name (all, where there are none): in their order, the cheapest first."""
