@@ -40,7 +40,7 @@ options:
     default: true
   ca_path:
     description:
-      - A file of PEM certificates to trust beside the system's.
+      - A file of PEM certificates to trust instead of those of the system.
     type: path
 requirements:
   - Nothing beside Python's standard library.

@@ -10,6 +10,7 @@ import json
 import os
 import pathlib
 import secrets
+import shutil
 import subprocess
 import sys
 import threading
@@ -170,26 +171,45 @@ class Sandbox:
         self.first = {key["hash"] for key in self.keys()}
 
 
-@pytest.fixture(scope="session")
-def sandbox_process() -> Iterator[Sandbox]:
+SANDBOX = pytest.StashKey[Process]()
+MANAGEMENT_KEY = "sk-or-v1-" + secrets.token_hex(32)
+
+
+def sandbox_command() -> tuple[list[str], dict[str, str]] | None:
+    """Return how the sandbox is started here: as installed, or from the source beside the collection."""
+    if shutil.which("sophia"):
+        return ["sophia", "sandbox", "openrouter", "--port", "0"], {}
     source = ROOT / "gateway_src" / "src"
-    if not source.joinpath("sophia/sandbox/openrouter/__main__.py").is_file():
-        pytest.skip("the sandbox is not part of this tree")
-    for name in ("msgspec", "uvicorn", "uvloop", "httptools"):
-        if importlib.util.find_spec(name) is None:
-            pytest.skip(f"the sandbox needs {name}")
-    management_key = "sk-or-v1-" + secrets.token_hex(32)
-    env = {"PYTHONPATH": str(source), "OPENROUTER_MANAGEMENT_KEY": management_key}
-    process = Process([sys.executable, "-m", "sophia.sandbox.openrouter", "--port", "0"], env)
-    yield Sandbox(process.url, management_key)
-    process.close()
+    needed = ("msgspec", "uvicorn", "uvloop", "httptools")
+    if not source.is_dir() or any(importlib.util.find_spec(name) is None for name in needed):
+        return None
+    return [sys.executable, "-m", "sophia.sandbox.openrouter", "--port", "0"], {"PYTHONPATH": str(source)}
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Start the sandbox once, and here: ansible-test forks for every test, so a fixture would start it every time."""
+    wanted = any("sandbox" in getattr(item, "fixturenames", ()) for item in session.items)
+    command = sandbox_command()
+    if wanted and command and not session.config.option.collectonly:
+        argv, env = command
+        session.config.stash[SANDBOX] = Process(argv, {**env, "OPENROUTER_MANAGEMENT_KEY": MANAGEMENT_KEY})
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    process = config.stash.get(SANDBOX, None)
+    if process:
+        process.close()
 
 
 @pytest.fixture
-def sandbox(sandbox_process: Sandbox) -> Sandbox:
+def sandbox(request: pytest.FixtureRequest) -> Sandbox:
     """A stand-in for OpenRouter in which nothing has happened yet."""
-    sandbox_process.reset()
-    return sandbox_process
+    process = request.config.stash.get(SANDBOX, None)
+    if process is None:
+        pytest.skip("the sandbox needs sophia on the path, or gateway_src and its dependencies")
+    sandbox = Sandbox(process.url, MANAGEMENT_KEY)
+    sandbox.reset()
+    return sandbox
 
 
 @pytest.fixture
