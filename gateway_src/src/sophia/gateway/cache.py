@@ -88,9 +88,9 @@ def _for_the_user(_: Principal) -> Scope:
 class Cache:
     """Exact and semantic cache over two stores; without `vectors` and `embedder` exact only.
 
-    `ttl` in seconds. `scope` gives an organisation's own default of who shares entries; a request's header goes over
-    it, never beyond the organisation. `version` names the data and the policy that answers are made from: entries
-    made under another are not found. `clock` gives nanoseconds since the epoch.
+    `ttl`, `wait` and `embed_timeout` in seconds. `scope` gives an organisation's own default of who shares entries; a
+    request's header goes over it, never beyond the organisation. `version` names the data and the policy that answers
+    are made from: entries made under another are not found. `clock` gives nanoseconds since the epoch.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class Cache:
         ttl: float = 3600.0,
         similarity: float = 0.95,
         wait: float = 10.0,
-        embed_timeout: float = 2.0,
+        embed_timeout: float = 0.5,
         version: str = "",
         scope: Callable[[Principal], Scope] = _for_the_user,
         clock: Callable[[], int] = time.time_ns,
@@ -289,7 +289,7 @@ class Cache:
         if query.text is None or self._vectors is None or self._embedder is None:
             return
         vector = query.ticket.vector
-        if vector is None:
+        if vector is None and not query.ticket.embedded:  # what failed at the lookup is not tried again
             vector = await self._embed(query, query.text)
         if vector is None:
             return
@@ -301,6 +301,7 @@ class Cache:
     async def _embed(self, query: CacheQuery, text: str) -> Vector | None:
         if self._embedder is None:
             return None
+        query.ticket.embedded = True
         try:
             async with asyncio.timeout(self._embed_timeout):
                 (vector,) = await self._embedder.embed(query.principal, [text])

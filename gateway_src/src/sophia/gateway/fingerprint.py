@@ -140,14 +140,16 @@ def _meaningless(header: str, allowed: str) -> BadRequest:
 class Ticket:
     """What a lookup learned that the store of the answer needs. One for each request; only `Cache` touches it.
 
-    `leads`: others wait for this request; `landed` is what they wait on.
+    `embedded`: the question's vector was asked for, with or without success. `leads`: others wait for this request;
+    `landed` is what they wait on.
     """
 
-    __slots__ = ("__weakref__", "landed", "leads", "stamp", "vector")
+    __slots__ = ("__weakref__", "embedded", "landed", "leads", "stamp", "vector")
 
     def __init__(self) -> None:
         self.stamp: Stamp | None = None
         self.vector: Vector | None = None
+        self.embedded = False
         self.leads = False
         self.landed: Future[None] | None = None
 
