@@ -41,7 +41,9 @@ class Account:
 
     async def chat(self, **body: Any) -> httpx.Response:
         """One question; by default to a cheap model."""
-        return await self.user.post("/chat/completions", json={"model": "openai/gpt-4o-mini", "messages": QUESTION} | body)
+        return await self.user.post(
+            "/chat/completions", json={"model": "openai/gpt-4o-mini", "messages": QUESTION} | body
+        )
 
     async def truth(self, **parameters: Any) -> Any:
         """What was billed."""
@@ -84,6 +86,7 @@ class Served:
     def __init__(self, config: Config) -> None:
         self._server = uvicorn.Server(settings(config, "127.0.0.1", 0))
         self._ready = threading.Event()
+        self._http = httpx.Client(timeout=30)
         self._thread = threading.Thread(target=self._run, daemon=True)
         self.port = 0
 
@@ -93,7 +96,7 @@ class Served:
 
     async def _serve(self) -> None:
         task = asyncio.create_task(self._server.serve())
-        while not self._server.started and not task.done():
+        while not self._server.started and not task.done():  # noqa: ASYNC110 (uvicorn has no event for it)
             await asyncio.sleep(0.005)
         if self._server.started:
             self.port = self._server.servers[0].sockets[0].getsockname()[1]
@@ -106,6 +109,7 @@ class Served:
         assert self.port
 
     def stop(self) -> None:
+        self._http.close()
         self._server.should_exit = True
         self._thread.join(15)
         assert not self._thread.is_alive()
@@ -119,10 +123,13 @@ class Served:
         return f"{self.root}/api/v1"
 
     def truth(self, **parameters: Any) -> Any:
-        return httpx.get(f"{self.root}/_sandbox/truth", params=parameters).json()
+        return self._http.get(f"{self.root}/_sandbox/truth", params=parameters).json()
+
+    def reset(self) -> None:
+        assert self._http.post(f"{self.root}/_sandbox/reset").status_code == 200
 
     def faults(self, *rules: Any) -> None:
-        response = httpx.post(f"{self.root}/_sandbox/faults", json=list(rules))
+        response = self._http.post(f"{self.root}/_sandbox/faults", json=list(rules))
         assert response.status_code == 200, response.text
 
 
@@ -139,5 +146,5 @@ def running() -> Iterator[Served]:
 @pytest.fixture
 def served(running: Served) -> Served:
     """The running stand-in, with nothing in it but its two keys."""
-    assert httpx.post(f"{running.root}/_sandbox/reset").status_code == 200
+    running.reset()
     return running

@@ -61,7 +61,7 @@ def test_tools(sdk: Anthropic) -> None:
 def test_thinking_and_stop_sequence(sdk: Anthropic) -> None:
     thinking = {"type": "enabled", "budget_tokens": 1024}
     answer = sdk.messages.create(**ask(max_tokens=2000, thinking=thinking, stop_sequences=["API"]))
-    assert [block.type for block in answer.content][0] == "thinking"
+    assert answer.content[0].type == "thinking"
     assert answer.usage.output_tokens > 0
     short = sdk.messages.create(**ask(max_tokens=5))
     assert (short.stop_reason, short.usage.output_tokens) == ("max_tokens", 5)

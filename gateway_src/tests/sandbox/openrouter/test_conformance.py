@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Answers against the vendor's OpenAPI document, whose path is in OPENROUTER_OPENAPI. It is not part of this project."""
+"""Answers against the vendor's OpenAPI document, which OPENROUTER_OPENAPI names; it is not part of this project."""
 
 from __future__ import annotations
 
@@ -39,7 +39,9 @@ class Contract:
         if place not in self._validators:
             schema = self._paths[path][method]["responses"][str(status)]["content"][kind]["schema"]
             self._validators[place] = jsonschema_rs.validator_for({**schema, "components": self._components})
-        failures = [f"{list(error.instance_path)}: {error.message}" for error in self._validators[place].iter_errors(body)]
+        failures = [
+            f"{list(error.instance_path)}: {error.message}" for error in self._validators[place].iter_errors(body)
+        ]
         assert not failures, (place, failures[:5])
 
 

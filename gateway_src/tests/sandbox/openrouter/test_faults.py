@@ -224,7 +224,7 @@ def test_malformed_chunk(served: Served) -> None:
         except ValueError:
             broken.append(event)
     assert len(broken) == 1
-    with pytest.raises(ValueError, match="Expecting|delimiter|Unterminated"):
+    with pytest.raises(ValueError, match=r"Expecting|delimiter|Unterminated"):
         json.loads(send(served, "malformed_chunk").body)
 
 

@@ -14,7 +14,6 @@ from sophia.sandbox.openrouter import INFERENCE_KEY, MANAGEMENT_KEY
 
 from .conftest import QUESTION, Served
 
-
 # The SDK warns about a field of its own models that it calls deprecated.
 pytestmark = pytest.mark.filterwarnings("ignore:warning. .. DEPRECATED")
 
@@ -62,7 +61,7 @@ def test_keys(manager: OpenRouter, served: Served) -> None:
     assert made.key.startswith("sk-or-v1-")
     assert made.data.limit == made.data.limit_remaining == 12.5
     assert made.data.expires_at == expiry
-    assert [key.hash for key in manager.api_keys.list().data][0] == made.data.hash
+    assert manager.api_keys.list().data[0].hash == made.data.hash
     with OpenRouter(api_key=made.key, server_url=served.url, retry_config=None) as holder:
         assert holder.api_keys.get_current_key_metadata().data.limit == 12.5
         holder.chat.send(model="openai/gpt-4o-mini", messages=QUESTION)
@@ -150,7 +149,9 @@ def test_guardrails(user: OpenRouter, manager: OpenRouter, served: Served) -> No
     key_hash = next(iter(key.hash for key in manager.api_keys.list().data))
     assert manager.guardrails.bulk_assign_keys(id=made.id, key_hashes=[key_hash]).assigned_count == 1
     assert [item.key_hash for item in manager.guardrails.list_key_assignments().result.data] == [key_hash]
-    assert [item.id for item in user.models.list_for_user(security={"bearer": INFERENCE_KEY}).result.data] == ["openai/gpt-4o-mini"]
+    assert [item.id for item in user.models.list_for_user(security={"bearer": INFERENCE_KEY}).result.data] == [
+        "openai/gpt-4o-mini"
+    ]
     with pytest.raises(errors.NotFoundResponseError, match="guardrail"):
         user.chat.send(model="openai/gpt-4o", messages=QUESTION)
     user.chat.send(model="openai/gpt-4o-mini", messages=QUESTION)

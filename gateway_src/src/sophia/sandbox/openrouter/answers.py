@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from decimal import Decimal, InvalidOperation
+from functools import lru_cache
 from hashlib import blake2b
 
 from . import code
@@ -123,6 +124,7 @@ def keywords(text: str, most: int = 8) -> list[str]:
     return list(found)
 
 
+@lru_cache(maxsize=4096)
 def compose(question: str, *, voice: str, pick: int, tool_result: str | None = None) -> str:
     """An answer to a question; `pick` (see `variation`) chooses among ways to say it."""
     if tool_result is not None:
@@ -140,6 +142,7 @@ def compose(question: str, *, voice: str, pick: int, tool_result: str | None = N
     return _prose(question, voice, pick)
 
 
+@lru_cache(maxsize=4096)
 def reason(question: str, sentences: int, pick: int) -> str:
     """The thoughts of a reasoning model about a question."""
     topics = _topics(question)

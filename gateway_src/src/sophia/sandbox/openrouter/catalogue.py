@@ -9,7 +9,7 @@ from importlib import resources
 
 import msgspec
 
-from .billing import Pricing
+from .billing import Pricing, Rates, rates
 
 __all__ = ["Catalogue", "Endpoint", "Model", "Provider", "load"]
 
@@ -84,11 +84,12 @@ class Document(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """A model at a provider: what a request is sent to, priced by and paced as."""
+    """A model at a provider: what a request is sent to, priced by and paced as. `rates` are those that never change."""
 
     provider: Provider
     tag: str
     pricing: Pricing
+    rates: Rates | None
     quantization: str | None
     max_completion_tokens: int
     supports_cancel: bool
@@ -152,12 +153,14 @@ def _endpoints(entry: ModelEntry, providers: dict[str, Provider]) -> tuple[Endpo
 
 
 def _endpoint(model: ModelEntry, entry: EndpointEntry, provider: Provider) -> Endpoint:
+    pricing = entry.pricing or model.pricing
     longest = entry.max_completion_tokens or model.max_completion_tokens or model.context_length
     cancels = provider.supports_cancel if entry.supports_cancel is None else entry.supports_cancel
     return Endpoint(
         provider=provider,
         tag=provider.slug if entry.quantization is None else f"{provider.slug}/{entry.quantization}",
-        pricing=entry.pricing or model.pricing,
+        pricing=pricing,
+        rates=None if pricing.overrides else rates(pricing, 0, 0.0),
         quantization=entry.quantization,
         max_completion_tokens=longest,
         supports_cancel=cancels,

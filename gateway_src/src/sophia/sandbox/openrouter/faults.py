@@ -116,6 +116,10 @@ class Faults:
         self.armed = [Armed(rule) for rule in rules]
         self._random = random.Random(self.seed)  # noqa: S311 (reproducible on purpose)
 
+    def idle(self, headers: Mapping[bytes, bytes]) -> bool:
+        """Whether no fault can strike a request with these headers."""
+        return not self.armed and b"x-sandbox-fault" not in headers
+
     def find(self, subject: Subject) -> Fault | None:
         """The fault that strikes this request. Raises `VendorError` 400 for a header that names none."""
         asked = subject.headers.get(b"x-sandbox-fault")

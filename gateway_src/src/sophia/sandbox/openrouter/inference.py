@@ -189,6 +189,8 @@ async def complete(platform: Platform, exchange: Exchange, accepted: Accepted) -
 
 def strike(platform: Platform, exchange: Exchange, key: Key, candidate: Candidate, *, stream: bool) -> Fault | None:
     """The fault for this attempt. Kind `status` is raised as the `VendorError` that it is, `reset` as `ResetNow`."""
+    if platform.faults.idle(exchange.headers):
+        return None
     provider = candidate.endpoint.provider
     subject = Subject(
         path=exchange.path,
@@ -257,7 +259,7 @@ def _start(
         _count_free(state, now)
     most = 0 if ask.embeds else _longest(ask, model, endpoint, prompt)
     images = ask.images if per_image else 0
-    rate = billing.rates(endpoint.pricing, prompt, now)
+    rate = endpoint.rates or billing.rates(endpoint.pricing, prompt, now)
     held = _afford(state, key, rate, prompt, most * ask.n, images)
     cached, written = _cache(state, ask, key, candidate, prompt, now)
     drafts = () if ask.embeds else tuple(draft(ask, model, most, choice) for choice in range(ask.n))

@@ -26,6 +26,7 @@ FORMATS = {
     "uuid": "6f1c7d7e-3c1b-4d6a-9a3e-2b7f3c9d0e11",
 }
 DEEPEST = 24
+MOST_TRIES = 200
 
 
 def instance(schema: dict[str, Any], words: list[str], *, index: int = 0) -> Any:
@@ -98,15 +99,17 @@ class _Maker:
         most = schema.get("maxItems", max(least, 2))
         wanted = least if depth >= DEEPEST // 4 else min(max(least, 2), most)
         items = schema.get("items", {})
-        seen: set[str] = {repr(item) for item in made}
-        while len(made) < wanted and items is not False:
+        unique = bool(schema.get("uniqueItems"))
+        for _ in range(MOST_TRIES):
+            if len(made) >= wanted or items is False:
+                break
             self._index += 1
             item = self.make(items, depth + 1, name)
-            if schema.get("uniqueItems") and repr(item) in seen:
-                if self._index > 1000:
-                    break
-                continue
-            seen.add(repr(item))
+            if unique and item in made:
+                if not isinstance(item, str):
+                    continue
+                mark = f" {self._index}"
+                item = item[: items.get("maxLength", len(item) + len(mark)) - len(mark)] + mark
             made.append(item)
         return made
 

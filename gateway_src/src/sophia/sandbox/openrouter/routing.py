@@ -92,6 +92,8 @@ def expired(model: Model, now: float) -> bool:
 
 def _endpoint(model: Model, ask: Ask, guardrail: Guardrail | None, slug: str, shortcut: str | None) -> Endpoint:
     preferences = ask.preferences
+    if preferences is NO_PREFERENCES and guardrail is None and shortcut is None:
+        return model.endpoints[0]
     excluded: list[str] = []
     left: list[Endpoint] = []
     for endpoint in model.endpoints:
@@ -125,8 +127,6 @@ def exclusion(
         return "allowed_providers"
     if (preferences.zdr or _zdr_enforced(model, settings)) and not endpoint.provider.zdr:
         return "data_policy:zdr"
-    if preferences is NO_PREFERENCES:
-        return None
     if preferences.only is not None and not _named(endpoint, preferences.only):
         return "allowed_providers"
     if preferences.ignore and _named(endpoint, preferences.ignore):

@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import random
 import uuid
+from base64 import b64encode
 from collections import Counter, deque
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -32,7 +33,6 @@ from .records import (
 
 __all__ = ["DEFAULT_WORKSPACE", "Open", "State", "Tally", "digest", "label_of", "usd"]
 
-ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 NAMESPACE = uuid.UUID("8d9be0cc-6c0a-4b0e-9f0e-0f7c2f2a1b3d")
 DEFAULT_WORKSPACE = str(uuid.uuid5(NAMESPACE, "default"))
 
@@ -146,7 +146,8 @@ class State:
 
     def generation_id(self, now: float) -> str:
         """A new id, as the vendor writes them."""
-        return f"gen-{int(now)}-{''.join(self.random.choices(ALPHABET, k=20))}"
+        mark = b64encode(self.random.randbytes(15), b"Zz").decode()
+        return f"gen-{int(now)}-{mark}"
 
     def uuid(self) -> str:
         """A new UUID."""

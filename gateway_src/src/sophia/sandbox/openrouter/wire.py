@@ -7,6 +7,7 @@ import asyncio
 import socket
 import struct
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from contextlib import suppress
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -116,7 +117,7 @@ class Exchange:
 
     async def _reply_badly(self, status: int, fields: list[tuple[bytes, bytes]], payload: bytes, fault: Fault) -> None:
         if fault.kind == "stall":
-            await asyncio.sleep(fault.seconds)
+            await self._linger(fault.seconds)
         await self._start(status, fields)
         if fault.kind == "trickle":
             await self._trickle(payload, fault.seconds)
@@ -189,13 +190,19 @@ class Exchange:
         fault = self.fault
         if fault is not None:
             if fault.kind == "slow_headers":
-                await asyncio.sleep(fault.seconds)
+                await self._linger(fault.seconds)
             elif fault.kind == "reset_after_accept":
                 await self.cut(reset=True)
             elif fault.kind == "timeout_after_success":
                 await self._wait_gone()
                 raise ConnectionGone
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
+
+    async def _linger(self, seconds: float) -> None:
+        """Let time pass before the headers. Raises `ConnectionGone` when the client does not wait for them."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._wait_gone(), seconds)
+            raise ConnectionGone
 
     async def _trickle(self, data: bytes, seconds: float) -> None:
         for i in range(len(data)):
