@@ -8,12 +8,14 @@ not are listed (`POST /analytics/query` by `generation_id`, with the management 
 attempt that it carries: every attempt sends itself as the product comment of its User-Agent, and the generation's
 record returns that.
 
-An attempt that no generation claims is settled as not billed once the listing is old enough to be complete.
+An attempt that no generation claims, or whose generation has no record, is settled as not billed once it is old
+enough for the records to be complete.
 """
 
 from __future__ import annotations
 
 import asyncio
+import enum
 import logging
 import re
 from collections.abc import Callable
@@ -70,6 +72,13 @@ class _Generation(msgspec.Struct):
 
 class _GenerationBody(msgspec.Struct):
     data: _Generation
+
+
+class _Absent(enum.Enum):
+    """Why there is no record: OpenRouter has none, or did not answer."""
+
+    RECORD = enum.auto()
+    ANSWER = enum.auto()
 
 
 class _Row(msgspec.Struct):
@@ -156,11 +165,19 @@ class Reconciler:
             return (min(due for due, _ in self._due.values()) - self._clock()) / _SECOND
 
     async def _confirm(self, intent: Intent, settlement: Settlement | None, generation_id: str) -> bool:
+        asked = self._clock()
         generation = await self._generation(generation_id, intent.slot)
-        if generation is None:
-            return False
-        await self._settle(intent, settlement, generation)
-        return True
+        if isinstance(generation, _Generation):
+            await self._settle(intent, settlement, generation)
+            return True
+        ended = settlement.at if settlement is not None else intent.at
+        if generation is _Absent.RECORD and asked - ended > self._settled_after:
+            outcome = settlement.outcome if settlement is not None else Outcome.FAILED
+            await self._ledger.settle(
+                Settlement(intent.attempt, asked, outcome, 0, generation=generation_id, source="generation")
+            )
+            return True
+        return False
 
     async def _settle(self, intent: Intent, settlement: Settlement | None, generation: _Generation) -> None:
         outcome = settlement.outcome if settlement is not None else Outcome.ABORTED
@@ -200,7 +217,7 @@ class Reconciler:
         complete = True
         for generation_id in candidates:
             generation = self._seen.get(generation_id) or await self._generation(generation_id, None)
-            if generation is None:
+            if not isinstance(generation, _Generation):
                 complete = False
                 continue
             self._seen[generation_id] = generation
@@ -244,7 +261,9 @@ class Reconciler:
         second = await self._list(management_key, middle, end)
         return None if first is None or second is None else list(dict.fromkeys(first + second))
 
-    async def _generation(self, generation_id: str, slot: str | None) -> _Generation | None:
+    async def _generation(self, generation_id: str, slot: str | None) -> _Generation | _Absent:
+        """OpenRouter's record of a generation, or what keeps it from us."""
+        absent = _Absent.ANSWER
         for key in self._keys_for(slot):
             headers = {"authorization": f"Bearer {key}"}
             try:
@@ -252,11 +271,12 @@ class Reconciler:
                 body = await reply.read(_BODY_LIMIT)
             except UpstreamFailure as error:
                 self.last_error = f"generation: {error}"
-                return None
+                return _Absent.ANSWER
             if reply.status == 200:
                 return msgspec.json.decode(body, type=_GenerationBody).data
+            absent = _Absent.RECORD if reply.status == 404 else _Absent.ANSWER
             self.last_error = f"generation {generation_id}: status {reply.status}"
-        return None
+        return absent
 
     def _keys_for(self, slot: str | None) -> list[str]:
         """The key that made the attempt first, then the others: any key of the account may ask."""
