@@ -35,6 +35,9 @@ from typing import NamedTuple
 # No bet risks everything: a factor of 0 could never be made good.
 STAKE = 0.95
 
+# Where next to nothing was expected, any excess is infinite; a smaller gain than is due is fair too.
+EXCESS = 1e9
+
 # In units of one error. The best bet is near (theta1 - theta) / (burst theta (1 - theta)): the range covers ratios
 # from 1.5 to 10, shares from 5 to 50 % and bursts from 1 to 10.
 WORSE_BETS = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
@@ -152,5 +155,5 @@ def _relative(seen: float, expected: float) -> list[float]:
     """Return the factors of bets on the relative excess over what is expected."""
     if expected <= 0:
         return [0.0] * len(STAKES)
-    excess = seen / expected - 1.0
+    excess = min(seen / expected - 1.0, EXCESS)
     return [math.log1p(STAKE * stake * excess) for stake in STAKES]

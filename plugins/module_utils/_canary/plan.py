@@ -193,6 +193,7 @@ class Gate:
         self._rollback = [Rollback(item, len(settings.stages)) for item in settings.metrics]
         self._best = [0.0] * len(settings.metrics)
         self._rolled_back: str | None = None
+        self._promoted = False
         self._decided_at: int | None = None
         self._trace: list[tuple[int, float, float]] = []
         self._log_rollback = 0.0
@@ -241,8 +242,13 @@ class Gate:
             self._decided_at = end
 
     @property
+    def rolled_back(self) -> bool:
+        return self._rolled_back is not None
+
+    @property
     def decided(self) -> bool:
-        return self._rolled_back is not None or self._promoted
+        """Say whether this stage needs no more data."""
+        return self.rolled_back or self._promoted
 
     def judge(self) -> Judgement:
         """Return the verdict on what has been taken in so far."""
@@ -305,7 +311,9 @@ class Gate:
     def _finding(self, index: int) -> Finding:
         sums, settings = self._sums[index], self.settings
         status, reason = (self._last[index].status, self._last[index].reason) if self._last else (TOO_FEW, "no bin yet")
-        if status == OK and sums.counts.n1 < settings.min_requests:
+        if self.decided:
+            pass
+        elif status == OK and sums.counts.n1 < settings.min_requests:
             status, reason = TOO_FEW, f"{sums.counts.n1:g} of {settings.min_requests} canary requests"
         elif status == OK and sums.bins[OK] < settings.min_bins:
             status, reason = TOO_FEW, f"{sums.bins[OK]} of {settings.min_bins} bins"

@@ -57,9 +57,11 @@ class Series:
 
 @dataclass
 class Track:
-    """What is remembered of one selector of one arm between looks: the last sample of each series."""
+    """What is remembered of one selector of one arm between looks: the last sample of each series, and what was wrong
+    with the data, if anything, when there last was some."""
 
     last: dict[str, tuple[float, float]] = field(default_factory=dict)
+    trouble: str = ""
 
     @property
     def newest(self) -> float:
@@ -146,16 +148,15 @@ def increases(
     status = []
     for index in range(bins):
         newest = seen[bisect.bisect_right(seen, edges[index + 1]) - 1]
-        if index in broken:
-            status.append(NAN)
-        elif not several and len(live[index]) > 1:
-            status.append(SEVERAL)
-        elif newest == -math.inf:
+        if live[index]:
+            track.trouble = NAN if index in broken else SEVERAL if len(live[index]) > 1 and not several else ""
+        if newest == -math.inf:
             status.append(MISSING)
         elif newest < edges[index + 1] - stale_after:
             status.append(STALE)
         else:
-            status.append(OK)
+            # A bin between two scrapes says nothing new: what was wrong is still wrong.
+            status.append(track.trouble or OK)
     return Part(tuple(total), tuple(status))
 
 

@@ -69,7 +69,7 @@ def linear(bets: Sequence[float], gain: np.ndarray, risk: np.ndarray, valid: np.
 
 def relative(seen: np.ndarray, expected: np.ndarray, valid: np.ndarray) -> np.ndarray:
     valid = valid & (expected > 0)
-    excess = np.where(valid, seen / np.where(valid, expected, 1.0) - 1.0, 0.0)
+    excess = np.where(valid, np.minimum(seen / np.where(valid, expected, 1.0) - 1.0, engines.EXCESS), 0.0)
     return np.log1p(engines.STAKE * np.array(engines.STAKES) * excess[:, None])
 
 
