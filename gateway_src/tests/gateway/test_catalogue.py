@@ -244,12 +244,14 @@ async def test_a_refresh_swaps_the_snapshot_and_a_failed_one_keeps_it(rules: Rul
         ("openai/gpt-4o", {"models": ()}, "may use"),
         ("openai/gpt-4o", {"models": ("openai/gpt-4o-mini", "anthropic/*")}, "may use"),
         ("openai/gpt-4o", {"zero_data_retention": True}, None),
-        ("qwen/qwen3-coder", {"zero_data_retention": True}, "keep no data"),
+        ("mistralai/codestral-2508", {"zero_data_retention": True}, "keep no data"),
         ("openrouter/auto", {"zero_data_retention": True}, "keep no data"),
         ("openai/gpt-4o", {"regions": ("us",)}, None),
-        ("openai/gpt-4o", {"regions": ("eu",)}, "served from eu"),
+        ("openai/gpt-4o", {"regions": ("eu",)}, "serve from eu only"),
         ("mistralai/codestral-2508", {"regions": ("eu", "us")}, None),
-        ("openai/gpt-4o", {"regions": ()}, "any region"),
+        ("openai/gpt-4o", {"regions": ()}, "serve from nowhere only"),
+        ("openai/gpt-4o", {"regions": ("us",), "zero_data_retention": True}, "keep no data and to serve from us only"),
+        ("openai/gpt-4o", {"regions": ("eu", "us"), "zero_data_retention": True}, None),
     ],
 )
 def test_policy(catalogue: Catalogue, model: str, changes: dict[str, Any], reason: str | None) -> None:
@@ -303,7 +305,7 @@ auto: {code: hasty}
 models:
   gpt: {quality: {default: 1.5, codee: 0.5}, speed: quick}
   a/a: {fallbacks: b/b}
-  b/b: {regions: [mars], headroom: -1}
+  b/b: {providers: [mars], headroom: -1}
 aliases: {x: y, y: a/a}
 """
     first = problems(text)
@@ -329,7 +331,7 @@ aliases: {x: y, y: a/a}
         (10, "quality.codee: unknown task"),
         (10, "quality.default: must be between 0 and 1"),
         (10, "no speed class 'quick'"),
-        (12, "unknown region mars"),
+        (12, "unknown provider mars"),
         (12, "headroom"),
         (13, "y is an alias itself"),
     ):

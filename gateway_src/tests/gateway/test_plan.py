@@ -205,7 +205,11 @@ def test_a_variant_is_sent_as_it_was_asked_for() -> None:
         (Forbidden, "model_not_allowed", {"model": "openai/gpt-5", "who": principal(models=("google/*",))}),
         (Forbidden, "model_not_allowed", {"who": principal(models=())}),
         (Forbidden, "model_not_allowed", {"who": principal(regions=("mars",))}),
-        (Forbidden, "model_not_allowed", {"model": "deepseek/deepseek-r1", "who": principal(zero_data_retention=True)}),
+        (
+            Forbidden,
+            "model_not_allowed",
+            {"model": "mistralai/codestral-2508", "who": principal(zero_data_retention=True)},
+        ),
         (BadRequest, "context_length_exceeded", {"model": "meta-llama/llama-3.1-8b-instruct", "prompt_tokens": 40_000}),
         (BadRequest, "context_length_exceeded", {"prompt_tokens": 2_000_000}),
         (BadRequest, "unsupported_parameter", {"model": "deepseek/deepseek-r1", "parameters": frozenset({"tools"})}),
@@ -269,16 +273,17 @@ def test_an_embedding_has_no_fallback() -> None:
 
 
 def test_policy_goes_along_to_openrouter() -> None:
-    who = principal(zero_data_retention=True, regions=("eu",))
-    (first, *_) = decide("auto:balanced", who=who).candidates
-    assert first.provider.zdr
-    assert first.provider.only == shipped_rules().regions["eu"]
+    who = principal(zero_data_retention=True, regions=("us", "eu"))
+    (first, *_) = decide("openai/gpt-5", who=who).candidates
     assert first.provider.body() == {
-        "max_price": dict(first.model.max_price),
+        "max_price": {"prompt": "1.25", "completion": "10"},
         "zdr": True,
         "data_collection": "deny",
-        "only": list(shipped_rules().regions["eu"]),
+        "only": ["azure"],
     }
+    (first, *_) = decide("openai/gpt-5", who=principal(zero_data_retention=True)).candidates
+    assert first.provider.only == ()
+    assert first.provider.zdr
 
 
 def test_the_callers_own_provider_wishes_count_where_they_are_stricter() -> None:
@@ -448,12 +453,15 @@ def test_whatever_is_asked_every_candidate_keeps_policy(case: tuple[Ask, Princip
         model = candidate.model
         assert FREE.refusal(model, who) is None
         assert who.models is None or any(matches(pattern, model.id) for pattern in who.models)
-        rule = FREE.rules.models.get(model.id)
-        assert not who.zero_data_retention or (rule is not None and rule.zero_data_retention and candidate.provider.zdr)
+        known = FREE.rules.providers
+        assert candidate.provider.zdr is who.zero_data_retention
+        if who.zero_data_retention:
+            assert any(known[name].zero_data_retention for name in FREE.rules.models[model.id].providers)
         if who.regions is not None:
-            assert rule is not None
-            assert set(rule.regions) & set(who.regions)
             assert candidate.provider.only
+            for name in candidate.provider.only:
+                assert set(known[name].regions) <= set(who.regions)
+                assert known[name].zero_data_retention or not who.zero_data_retention
         assert not any(matches(pattern, model.id) for pattern in disabled)
         assert health.of(model.id).state != "open"
         if fallback:

@@ -132,18 +132,36 @@ class Catalogue:
             self._usable[key] = found
         return found
 
+    def retention(self, principal: Principal) -> bool:
+        """Whether no data of the principal may be kept."""
+        return principal.zero_data_retention or self.rules.policy.zero_data_retention
+
+    def bound(self, principal: Principal) -> bool:
+        """Whether policy binds the principal to certain providers."""
+        return principal.regions is not None or self.retention(principal)
+
+    def providers(self, model: Model, principal: Principal) -> tuple[str, ...]:
+        """The providers of the model that are known to keep the principal's policy on data retention and regions."""
+        rule = self.rules.models.get(model.id)
+        known = self.rules.providers
+        retention = self.retention(principal)
+        return tuple(
+            name for name in (rule.providers if rule else ()) if known[name].keeps(retention, principal.regions)
+        )
+
     def refusal(self, model: Model, principal: Principal) -> str | None:
         """Why policy keeps the model from the principal, as a sentence's end; None where it does not."""
         policy = self.rules.policy
-        rule = self.rules.models.get(model.id)
         if principal.models is not None and not any(matches(pattern, model.id) for pattern in principal.models):
             return "is not among the models that this key may use"
         if any(matches(pattern, model.id) for pattern in policy.disabled):
             return "is disabled by policy"
-        if (principal.zero_data_retention or policy.zero_data_retention) and not (rule and rule.zero_data_retention):
-            return "has no endpoint known to keep no data, which this key's policy demands"
-        if principal.regions is not None and not (rule and not set(principal.regions).isdisjoint(rule.regions)):
-            return f"is not known to be served from {' or '.join(principal.regions) or 'any region'}"
+        if self.bound(principal) and not self.providers(model, principal):
+            retention = "keep no data" if self.retention(principal) else ""
+            regions = (
+                "" if principal.regions is None else f"serve from {' or '.join(principal.regions) or 'nowhere'} only"
+            )
+            return f"has no provider that is known to {' and to '.join(filter(None, (retention, regions)))}"
         if model.prices is not None and not self.ceiling.admits(model.prices.worst(0)):
             return "is above the price ceiling"
         return None

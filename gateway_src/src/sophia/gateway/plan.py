@@ -450,11 +450,9 @@ class _Way:
         return f" (flags on: {', '.join(names)})" if names else ""
 
     def _candidate(self, model: Model, send: str, reason: str, sort: str | None = None) -> Candidate:
-        regions = self.principal.regions
         only: tuple[str, ...] = ()
-        if regions is not None:
-            table = self.catalogue.rules.regions
-            only = tuple(dict.fromkeys(name for region in regions for name in table.get(region, ())))
+        if self.principal.regions is not None:
+            only = self.catalogue.providers(model, self.principal)
         parameters = self.ask.parameters
         return Candidate(
             model,
@@ -462,7 +460,7 @@ class _Way:
             reason,
             ProviderPrefs(
                 _max_price(model, self.ask.max_price),
-                self.principal.zero_data_retention or self.catalogue.rules.policy.zero_data_retention,
+                self.catalogue.retention(self.principal),
                 only,
                 sort,
                 bool(self.needs)

@@ -20,7 +20,17 @@ import yaml
 from sophia.gateway.judge import KINDS
 from sophia.gateway.prices import MaxPrice, PriceError, rate
 
-__all__ = ["ModelRule", "Preference", "Rules", "RulesError", "Speed", "matches", "read_rules", "shipped_rules"]
+__all__ = [
+    "ModelRule",
+    "Preference",
+    "Provider",
+    "Rules",
+    "RulesError",
+    "Speed",
+    "matches",
+    "read_rules",
+    "shipped_rules",
+]
 
 PREFERENCES = ("fast", "quality", "code", "balanced")
 
@@ -71,17 +81,30 @@ class Preference(Strict, frozen=True):
     models: tuple[str, ...] = ()
 
 
+class Provider(Strict, frozen=True):
+    """What we know of one provider: whether it keeps no data, and all regions that it serves from."""
+
+    zero_data_retention: bool = False
+    regions: tuple[str, ...] = ()
+
+    def keeps(self, zero_data_retention: bool, regions: tuple[str, ...] | None) -> bool:
+        """Whether the provider keeps a policy; unknown regions keep none."""
+        return (self.zero_data_retention or not zero_data_retention) and (
+            regions is None or (bool(self.regions) and set(self.regions) <= set(regions))
+        )
+
+
 class ModelRule(Strict, frozen=True):
     """What we know of one model. `headroom`: by how many per cent a provider may be dearer than the listing.
 
     `quality`: score per task, 0 to 1, with `default` for the tasks not named. `image_tokens`: the most tokens that
-    one image becomes.
+    one image becomes. `providers`: those of the file's `providers` that serve the model; others may, but not for whom
+    data retention or regions matter.
     """
 
     quality: dict[str, float] = {}
     speed: str = ""
-    zero_data_retention: bool = False
-    regions: tuple[str, ...] = ()
+    providers: tuple[str, ...] = ()
     fallbacks: tuple[str, ...] = ()
     headroom: int = 0
     image_tokens: int | None = None
@@ -113,7 +136,7 @@ class Rules(Strict, frozen=True):
 
     `auto` maps a task to the preference that `model: "auto"` takes for it, with `default`. `required_parameters`: the
     request's parameters without which its answer would be wrong, so that a model must know them; OpenRouter ignores
-    the others where a model does not know them. `regions` maps a region to the provider slugs that serve from it.
+    the others where a model does not know them. `providers` are by OpenRouter's slug or an endpoint's tag.
     """
 
     policy: Policy
@@ -123,7 +146,7 @@ class Rules(Strict, frozen=True):
     models: dict[str, ModelRule]
     aliases: dict[str, str] = {}
     required_parameters: tuple[str, ...] = ()
-    regions: dict[str, tuple[str, ...]] = {}
+    providers: dict[str, Provider] = {}
     image_tokens: dict[str, int] = {}
     embedding: str | None = None
 
@@ -318,9 +341,9 @@ class _Reading:
         if rule.quality and rule.speed not in rules.speeds:
             known = ", ".join(rules.speeds) or "none"
             self.problem(f"{path}.speed", f"no speed class {rule.speed!r}; known are {known}")
-        for index, region in enumerate(rule.regions):
-            if region not in rules.regions:
-                self.problem(f"{path}.regions[{index}]", f"unknown region {region}; name it under regions")
+        for index, provider in enumerate(rule.providers):
+            if provider not in rules.providers:
+                self.problem(f"{path}.providers[{index}]", f"unknown provider {provider}; name it under providers")
         if not 0 <= rule.headroom <= 1000:
             self.problem(f"{path}.headroom", "must be between 0 and 1000 per cent")
         if rule.image_tokens is not None and rule.image_tokens < 1:
