@@ -19,15 +19,21 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 
 _BODY_SECONDS = 60.0
+_INDEX = "sophia.headers"
 
 
 def header(scope: Scope, name: bytes) -> str | None:
-    """The first value of a header, by its lower-case name."""
-    for key, value in scope["headers"]:
-        if key == name:
-            text: str = value.decode("latin-1")
-            return text
-    return None
+    """A header's value, by its lower-case name; the last where it is repeated."""
+    value: bytes | None = _index(scope).get(name)
+    return None if value is None else value.decode("latin-1")
+
+
+def _index(scope: Scope) -> dict[bytes, bytes]:
+    """The headers by name, made once per request."""
+    index: dict[bytes, bytes] | None = scope.get(_INDEX)
+    if index is None:
+        index = scope[_INDEX] = dict(scope["headers"])
+    return index
 
 
 async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:

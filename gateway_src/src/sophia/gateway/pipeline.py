@@ -23,7 +23,7 @@ from sophia.gateway.catalogue import Shelf
 from sophia.gateway.dialects import Call, Dialect
 from sophia.gateway.dispatch import Delivered, Dispatcher, Request
 from sophia.gateway.flags import FlagSet
-from sophia.gateway.judge import judge
+from sophia.gateway.judge import Task, judge
 from sophia.gateway.limits import Headers, Limits
 from sophia.gateway.metrics import Metrics
 from sophia.gateway.plan import Ask, Candidate, Plan, plan
@@ -32,6 +32,8 @@ from sophia.gateway.relay import Relay
 from sophia.stores.model import Principal, Tokens
 
 __all__ = ["Journey", "Pipeline"]
+
+_NAMED = Task("chat", 0.0)
 
 
 @dataclass(slots=True)
@@ -126,10 +128,9 @@ class Pipeline:
         seconds: float,
         max_price: MaxPrice | None,
     ) -> Plan:
-        messages = [{"role": turn.role, "content": turn.text()} for turn in call.turns]
         ask = Ask(
             model=call.model,
-            task=judge(messages),
+            task=_judge(call),
             prompt_tokens=estimate,
             output_tokens=call.max_output,
             inputs=call.inputs,
@@ -192,6 +193,13 @@ class Pipeline:
         if tokens is not None:
             actual = tokens.prompt + tokens.completion
             await self._limits.correct(journey.request.principal, journey.estimate, actual, self._clock())
+
+
+def _judge(call: Call) -> Task:
+    """What the request is about, where that decides its model."""
+    if call.model and not call.model.startswith("auto"):
+        return _NAMED
+    return judge([{"role": turn.role, "content": turn.text()} for turn in call.turns])
 
 
 def _load(call: Call) -> Load:

@@ -92,6 +92,7 @@ def _config(app: Callable[..., object], drain: float) -> uvicorn.Config:
         ws="none",
         lifespan="off",
         access_log=False,
+        proxy_headers=False,
         log_config=None,
         server_header=False,
         timeout_graceful_shutdown=int(max(1, drain)),

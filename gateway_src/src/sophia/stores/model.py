@@ -33,17 +33,17 @@ __all__ = [
 ]
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+_PAIRS = tuple(first + second for first in _ALPHABET for second in _ALPHABET)
 
 
 def new_id(prefix: str, now_ns: int | None = None) -> str:
     """A sortable identifier ``<prefix>_<26 characters>``: 48 bits of milliseconds, 82 random bits (as a ULID)."""
     millis = (time.time_ns() if now_ns is None else now_ns) // 1_000_000
     value = (millis << 82) | (int.from_bytes(os.urandom(11), "big") >> 6)
-    characters = []
-    for _ in range(26):
-        characters.append(_ALPHABET[value & 31])
-        value >>= 5
-    return f"{prefix}_{''.join(reversed(characters))}"
+    return f"{prefix}_{''.join([_PAIRS[(value >> shift) & 1023] for shift in _SHIFTS])}"
+
+
+_SHIFTS = range(120, -1, -10)
 
 
 class Level(enum.StrEnum):
