@@ -12,10 +12,14 @@ from typing import Any
 import httpx
 import pytest
 import uvicorn
+from hypothesis import settings as hypothesis_settings
 
 from sophia.sandbox.openrouter import INFERENCE_KEY, MANAGEMENT_KEY, Config, create_app
 from sophia.sandbox.openrouter.app import Application
 from sophia.sandbox.openrouter.server import settings
+
+# This machine may be busy with anything else; how long an example takes says nothing.
+unhurried = hypothesis_settings(deadline=None)
 
 QUESTION = [{"role": "user", "content": "Explain how rate limiting works in an API gateway."}]
 

@@ -15,7 +15,7 @@ from sophia.sandbox.openrouter import billing, catalogue, tokens
 from sophia.sandbox.openrouter.ask import Ask, Turn
 from sophia.sandbox.openrouter.billing import Counts, Override, Pricing
 
-from .conftest import Account
+from .conftest import Account, unhurried
 
 CATALOGUE = catalogue.load()
 PRICED = [
@@ -44,6 +44,7 @@ def counted(draw: st.DrawFn) -> Counts:
     return Counts(prompt, completion, cached, written, draw(st.integers(0, completion)), draw(st.integers(0, 9)))
 
 
+@unhurried
 @given(pricings, counted())
 def test_a_bill_is_the_exact_sum_rounded_once(pricing: Pricing, counts: Counts) -> None:
     def price(text: str | None, otherwise: str = "0") -> Fraction:
@@ -62,6 +63,7 @@ def test_a_bill_is_the_exact_sum_rounded_once(pricing: Pricing, counts: Counts) 
     assert made.total == round(exact)  # Fraction rounds half to even
 
 
+@unhurried
 @given(pricings, counted(), st.integers(0, 10_000))
 def test_more_tokens_never_cost_less(pricing: Pricing, counts: Counts, more: int) -> None:
     rate = billing.rates(pricing, counts.prompt, NOON)
@@ -71,6 +73,7 @@ def test_more_tokens_never_cost_less(pricing: Pricing, counts: Counts, more: int
     assert billing.bill(rate, longer).total >= billing.bill(rate, counts).total >= 0
 
 
+@unhurried
 @given(st.integers(0, 400_000))
 def test_tiers_begin_above_their_threshold(prompt: int) -> None:
     pricing = CATALOGUE.models["qwen/qwen3-coder"].entry.pricing
@@ -90,6 +93,7 @@ def test_later_overrides_win_per_price_and_clock_windows_wrap() -> None:
         assert rate.completion == Decimal("0.000009")
 
 
+@unhurried
 @given(st.text(), st.integers(0, 60))
 def test_tokens_are_bounded_and_cut_exactly(text: str, most: int) -> None:
     count = tokens.count(text)
@@ -101,6 +105,7 @@ def test_tokens_are_bounded_and_cut_exactly(text: str, most: int) -> None:
     assert "".join(tokens.pieces(text)) == text
 
 
+@unhurried
 @given(st.lists(st.builds(Turn, st.just("user"), st.text(), st.lists(st.text(min_size=1)).map(tuple)), min_size=1))
 def test_a_prompt_never_has_more_tokens_than_bytes_and_sixteen_a_message(turns: list[Turn]) -> None:
     size = sum(tokens.size(turn.text) + sum(map(tokens.size, turn.images)) for turn in turns)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from sophia.sandbox.openrouter.instances import instance
 
-from .conftest import Account
+from .conftest import Account, unhurried
 
 
 async def text(account: Account, content: str, **body: Any) -> str:
@@ -223,6 +223,12 @@ async def test_structured_output(account: Account) -> None:
     assert isinstance(json.loads(await text(account, "As JSON please", response_format={"type": "json_object"})), dict)
 
 
+async def test_a_schema_that_cannot_be_read(account: Account) -> None:
+    for schema in ({"$ref": "#/nowhere"}, {"$ref": "#"}, {"type": "string", "pattern": "["}):
+        form = {"type": "json_schema", "json_schema": {"name": "s", "schema": schema}}
+        assert (await account.chat(response_format=form)).status_code == 400
+
+
 names = st.sampled_from("abcdef")
 leaves = st.one_of(
     st.builds(
@@ -262,6 +268,7 @@ schemas = st.recursive(
 )
 
 
+@unhurried
 @given(schemas, st.integers(0, 50))
 def test_an_instance_validates(schema: dict[str, Any], index: int) -> None:
     made = instance(schema, ["quorum", "replica"], index=index)

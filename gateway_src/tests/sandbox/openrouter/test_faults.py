@@ -10,11 +10,13 @@ from typing import Any
 
 import pytest
 
-from sophia.sandbox.openrouter import INFERENCE_KEY, MANAGEMENT_KEY
+from sophia.sandbox.openrouter import INFERENCE_KEY, MANAGEMENT_KEY, Config
 from sophia.sandbox.openrouter.errors import VendorError
 from sophia.sandbox.openrouter.faults import Fault, parse
 
 from .conftest import QUESTION, Account, Served
+
+LONG = [{"role": "user", "content": "Write 400 words about consensus and its cost."}]
 
 
 class Raw:
@@ -45,10 +47,11 @@ def send(
     method: str = "POST",
     path: str = "/chat/completions",
     key: str = INFERENCE_KEY,
-    patience: float = 10.0,
+    patience: float = 30.0,
+    until: int | None = None,
     **body: Any,
 ) -> Raw:
-    """One request on a connection of its own; an end of patience looks like an answer that never came whole."""
+    """One request on its own connection, closed at the answer's end, at `until` events, or at the end of patience."""
     if path == "/chat/completions":
         body = {"model": "openai/gpt-4o", "messages": QUESTION} | body
     payload = json.dumps(body).encode()
@@ -61,6 +64,8 @@ def send(
         try:
             while time.monotonic() < deadline and (part := connection.recv(65536)):
                 data += part
+                if until is not None and data.count(b"data: ") >= until:
+                    break
         except ConnectionResetError:
             reset = True
         except TimeoutError:
@@ -68,13 +73,13 @@ def send(
     return Raw(data, reset=reset)
 
 
-def settled(served: Served) -> Any:
-    """The truth once nothing is open any more."""
-    for _ in range(400):
+def settled(served: Served, requests: int = 0) -> Any:
+    """The truth once nothing is open any more and so many requests have been billed."""
+    for _ in range(1000):
         truth = served.truth()
-        if not truth["open"]:
+        if not truth["open"] and truth["totals"]["requests"] >= requests:
             return truth
-        time.sleep(0.01)
+        time.sleep(0.02)
     raise AssertionError("a request stays open")
 
 
@@ -195,9 +200,9 @@ def test_cut_of_an_answer_that_is_not_streamed(served: Served) -> None:
 
 
 def test_stall(served: Served) -> None:
-    answer = send(served, "stall:2:30", stream=True, patience=0.5)
+    answer = send(served, "stall:2:300", stream=True, until=3)
     assert len(answer.events) == 1 + 2
-    (generation,) = settled(served)["generations"]
+    (generation,) = settled(served, 1)["generations"]
     assert (generation["cancelled"], generation["completion_tokens"]) == (True, 4)
 
 
@@ -229,7 +234,7 @@ def test_malformed_chunk(served: Served) -> None:
 
 
 def test_slow_headers(served: Served) -> None:
-    assert send(served, "slow_headers:30", patience=0.3).data == b""
+    assert send(served, "slow_headers:300", patience=0.3).data == b""
     assert send(served, "slow_headers:0.01").status == 200
 
 
@@ -253,7 +258,24 @@ def test_reset_after_a_key_was_made(served: Served) -> None:
 
 def test_timeout_after_success(served: Served) -> None:
     assert send(served, "timeout_after_success", patience=0.3).data == b""
-    assert settled(served)["totals"]["cost_nano"] > 0
+    assert settled(served, 1)["totals"]["cost_nano"] > 0
+
+
+def test_a_client_that_goes_away(running: Served) -> None:
+    """A stream is billed until the cancel was noticed, an answer that is not streamed in full."""
+    paced = Served(Config(latency_scale=0.2))
+    paced.start()
+    try:
+        send(paced, None, stream=True, until=4, messages=LONG)
+        (partial,) = settled(paced, 1)["generations"]
+        send(paced, None, patience=0.05, messages=LONG, max_tokens=150)
+        full = settled(paced, 2)["generations"][1]
+    finally:
+        paced.stop()
+    whole = json.loads(send(running, None, messages=LONG).body)["usage"]
+    assert partial["cancelled"] is True
+    assert 0 < partial["completion_tokens"] < whole["completion_tokens"]
+    assert (full["cancelled"], full["completion_tokens"]) == (False, 150)
 
 
 @pytest.mark.parametrize("stream", [False, True])

@@ -167,8 +167,8 @@ DEFAULT_MODEL = "openrouter/auto"
 async def completions(platform: Platform, exchange: Exchange) -> None:
     """Answer one request."""
     now = platform.state.clock()
-    key = inference_key(platform.state, exchange)
     generation_id = begin(platform, exchange, now)
+    key = inference_key(platform.state, exchange)
     ask = understand(bodies.parse(DECODER, await exchange.body(platform.state.config.max_body)), exchange)
     accepted = accept(platform, exchange, ask, key, generation_id, now)
     if ask.stream:

@@ -6,12 +6,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import msgspec
 
 from . import answers, tokens
 from .ask import Ask, Tool
 from .catalogue import Model
+from .errors import VendorError
 from .instances import instance
 
 __all__ = ["Call", "Draft", "Piece", "draft", "pieces", "thinks"]
@@ -76,7 +78,7 @@ def draft(ask: Ask, model: Model, most: int, choice: int) -> Draft:
         return _calling(tool, question, pick, thoughts, left)
     text = _text(ask, model, question, pick, choice)
     stopped = None
-    for stop in ask.stop:
+    for stop in filter(None, ask.stop):
         head, found, _ = text.partition(stop)
         if found:
             text, stopped = head, stop
@@ -122,8 +124,7 @@ def _thoughts(ask: Ask, model: Model, question: str, pick: int) -> str:
 
 def _text(ask: Ask, model: Model, question: str, pick: int, choice: int) -> str:
     if ask.schema is not None:
-        made = instance(ask.schema, answers.keywords(question), index=pick % 97 + choice)
-        return msgspec.json.encode(made).decode()
+        return _filled(ask.schema, answers.keywords(question), pick % 97 + choice)
     if ask.json_mode:
         words = answers.keywords(question) or ["answer"]
         body = {"answer": answers.compose(question, voice="brief", pick=pick), "topics": words[:3]}
@@ -159,13 +160,21 @@ def _mentions(tool: Tool, question: str) -> bool:
 
 def _calling(tool: Tool, question: str, pick: int, thoughts: str, left: int) -> Draft:
     words = _names(question) or answers.keywords(question)
-    arguments = msgspec.json.encode(instance(tool.parameters or {"type": "object"}, words, index=0)).decode()
+    arguments = _filled(tool.parameters or {"type": "object"}, words, 0)
     call = Call(f"call_{pick:016x}", tool.name, arguments)
     made = Draft("", thoughts, (call,), "tool_calls")
     if tokens.count(tool.name) + tokens.count(arguments) <= left:
         return made
     short = tokens.cut(arguments, left - tokens.count(tool.name))
     return replace(made, calls=(replace(call, arguments=short),) if short else (), finish="length")
+
+
+def _filled(schema: dict[str, Any], words: list[str], index: int) -> str:
+    """JSON that a schema accepts. Raises `VendorError` 400 for a schema that cannot be read."""
+    try:
+        return msgspec.json.encode(instance(schema, words, index=index)).decode()
+    except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        raise VendorError(400, f"Invalid schema: {error!r}") from error
 
 
 def _names(question: str) -> list[str]:

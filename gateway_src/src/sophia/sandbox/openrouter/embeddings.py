@@ -51,8 +51,8 @@ DECODER = msgspec.json.Decoder(EmbeddingsRequest)
 async def create(platform: Platform, exchange: Exchange) -> None:
     """Answer one request."""
     now = platform.state.clock()
-    key = inference_key(platform.state, exchange)
     generation_id = begin(platform, exchange, now)
+    key = inference_key(platform.state, exchange)
     request = bodies.parse(DECODER, await exchange.body(platform.state.config.max_body))
     ask = _understand(request)
     _check(platform, request, ask)

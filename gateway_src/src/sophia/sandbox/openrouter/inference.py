@@ -8,6 +8,7 @@ affordability. What it returns is settled exactly once, by `settle`.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -332,5 +333,5 @@ def _count_free(state: State, now: float) -> None:
     used = used + 1 if known == minute else 1
     if used > limit:
         reset = (minute + 1) * 60.0
-        raise errors.platform_limited(limit, reset, reset - now)
+        raise errors.platform_limited(limit, reset, math.ceil(reset - now))
     state.account.minutes["free"] = (minute, used)

@@ -100,8 +100,8 @@ DEFAULT_MODEL = "openrouter/auto"
 async def create(platform: Platform, exchange: Exchange) -> None:
     """Answer one request."""
     now = platform.state.clock()
-    key = inference_key(platform.state, exchange)
     generation_id = begin(platform, exchange, now)
+    key = inference_key(platform.state, exchange)
     request = bodies.parse(DECODER, await exchange.body(platform.state.config.max_body))
     accepted = accept(platform, exchange, understand(request, exchange), key, generation_id, now)
     if request.stream:
