@@ -329,7 +329,7 @@ def findings(params: dict[str, Any], run: probe.Run) -> Iterable[judge.Finding]:
 def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
     try:
-        found = list(findings(module.params, lambda command: module.run_command(command)))
+        found = list(findings(module.params, module.run_command))
     except PlatformError as error:
         module.fail_json(msg=str(error), **error.as_failure())
     module.exit_json(

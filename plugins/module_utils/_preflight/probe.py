@@ -17,7 +17,7 @@ import urllib.parse
 from collections.abc import Callable, Mapping
 
 TIMEOUT = 5.0
-Run = Callable[[list[str]], tuple[int, str, str]]
+Run = Callable[..., tuple[int, str, str]]
 
 
 def tool(command: list[str], run: Run) -> str | None:

@@ -104,7 +104,7 @@ def test_free_port_stays_free() -> None:
 )
 def test_store_must_speak_its_protocol(kind: str, answer: bytes, works: bool, listener: socket.socket) -> None:
     def serve() -> None:
-        connection, _ = listener.accept()
+        connection = listener.accept()[0]
         with connection:
             connection.recv(64)
             connection.sendall(answer)
