@@ -20,7 +20,7 @@ import msgspec
 
 from sophia.gateway.judge import KINDS
 from sophia.gateway.prices import MaxPrice, Priced, PriceError, listed_max_price, read_prices
-from sophia.gateway.rules import ModelRule, Rules, matches
+from sophia.gateway.rules import Ceiling, ModelRule, Rules, matches
 from sophia.stores.model import Principal
 
 __all__ = ["Catalogue", "CatalogueError", "Found", "Model", "Rated", "Shelf", "Skipped", "build", "read_models"]
@@ -94,13 +94,20 @@ class Found(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Catalogue:
-    """A snapshot. `at` is the instant of the clock at which the listing was fetched, in seconds."""
+    """A snapshot. `at` is the instant of the clock at which the listing was fetched, in seconds.
+
+    `ceilings` are the preferences' price ceilings, `fallbacks` each rated model's fallbacks and theirs: both are the
+    rules', worked out once.
+    """
 
     models: Mapping[str, Model]
     slugs: Mapping[str, str]
     rated: tuple[Rated, ...]
     rules: Rules
     ceiling: MaxPrice
+    ceilings: Mapping[str, MaxPrice | None]
+    fallback_ceiling: MaxPrice
+    fallbacks: Mapping[str, tuple[str, ...]]
     skipped: tuple[Skipped, ...]
     warnings: tuple[str, ...]
     at: float
@@ -247,10 +254,17 @@ def build(body: bytes, rules: Rules, at: float) -> Catalogue:
         ),
         rules=rules,
         ceiling=ceiling,
+        ceilings={name: _ceiling(entry.ceiling) for name, entry in rules.preferences.items()},
+        fallback_ceiling=rules.policy.fallback_ceiling.max_price(),
+        fallbacks={name: rules.closure(name) for name in rules.models},
         skipped=tuple(skipped),
         warnings=tuple(_warnings(models, rules)),
         at=at,
     )
+
+
+def _ceiling(ceiling: Ceiling) -> MaxPrice | None:
+    return None if ceiling == Ceiling() else ceiling.max_price()
 
 
 def read_models(body: bytes) -> tuple[list[Model], list[Skipped]]:

@@ -158,7 +158,7 @@ class _Way:
         usable = self.catalogue.usable(self.principal)
         if not usable:
             raise Forbidden("model_not_allowed", "policy leaves this key no model to choose from", param="model")
-        fitting = self._fitting(usable, preference)
+        fitting = self._fitting(usable, name, preference)
         serving = self._serving(fitting)
         task = preference.task or self.ask.task.kind
         ranked, why = self._rank(serving, preference, task, _INDEX[task])
@@ -219,7 +219,7 @@ class _Way:
             raise NotFound("model_not_found", message, param=param)
         return found
 
-    def _fitting(self, usable: tuple[Rated, ...], preference: Preference) -> list[Rated]:
+    def _fitting(self, usable: tuple[Rated, ...], name: str, preference: Preference) -> list[Rated]:
         """Those that can do what the request needs, under its price; else the refusal that says what to change."""
         ask = self.ask
         output = ask.output_tokens or 0
@@ -251,9 +251,8 @@ class _Way:
             if fitting and not priced:
                 raise BadRequest("max_price", "no usable model is as cheap as max_price asks", param="provider")
             fitting = priced
-        ceiling = preference.ceiling
-        if ceiling.prompt is not None or ceiling.completion is not None:
-            limit = ceiling.max_price()
+        limit = self.catalogue.ceilings[name]
+        if limit is not None:
             fitting = [entry for entry in fitting if limit.admits(entry.model.prices.base)]  # type: ignore[union-attr]
             if not fitting:
                 message = "every model that fits the request is above the preference's price ceiling"
@@ -347,7 +346,7 @@ class _Way:
             for entry in self._cheapest(switches.healthy):
                 names.setdefault(entry.id, "serves while force_healthy_models is on")
         if rules.policy.explicit_fallbacks:
-            for name in rules.closure(found.model.id):
+            for name in self.catalogue.fallbacks.get(found.model.id, ()):
                 names.setdefault(name, f"is a fallback of {found.model.id} in models.yml and no dearer")
         for name, why in names.items():
             known = self.catalogue.find(name)
@@ -430,7 +429,7 @@ class _Way:
         known = self.catalogue.models.get(model)
         if known is None or known.prices is None:
             return False
-        return self.catalogue.rules.policy.fallback_ceiling.max_price().admits(known.prices.base)
+        return self.catalogue.fallback_ceiling.admits(known.prices.base)
 
     def _none(self, message: str, models: list[str]) -> Unavailable:
         waits = [wait for wait in (self.health.of(model).retry_after for model in models) if wait > 0]

@@ -21,6 +21,7 @@ from sophia.gateway.judge import KINDS
 from sophia.gateway.prices import MaxPrice, PriceError, rate
 
 __all__ = [
+    "Ceiling",
     "ModelRule",
     "Preference",
     "Provider",
