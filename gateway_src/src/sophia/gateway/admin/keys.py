@@ -58,6 +58,7 @@ async def list_keys(
 @post("/")
 async def create_key(call: NamedDependency[Call], data: JSONBody[NewKey]) -> KeySecret:
     """Make a key. Its secret is in this answer and nowhere else."""
+    call.require_reach(Action.KEY_CREATE)
     user = await call.services.registry.get(User, data.user)
     fields = fields_of(data)
     scopes = fields.get("scopes")

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Who may do what in the management API: one table, and one function that reads it.
 
-A role has a reach for every action: nothing, its own, its organisation, everything. What a caller may not even read
-is hidden from it (404, as if it did not exist); what it may read but not do is forbidden (403). Beyond the table,
-nobody acts on a role above their own, and nobody but the platform gives a key scopes that their own key lacks.
+A role has a reach for every action: nothing, its own, its organisation, everything. What a role can never do is
+forbidden (403), whether or not the resource exists; else, what the caller may not even read is hidden from it (404, as
+if it did not exist), and what it may read but not do is forbidden. Beyond the table, nobody acts on a role above their
+own, and nobody but the platform gives a key scopes that their own key lacks.
 """
 
 from __future__ import annotations
@@ -133,9 +134,12 @@ def reach(principal: Principal, action: Action) -> Reach:
 
 def allowed(principal: Principal, action: Action, resource: Resource) -> Verdict:
     """Whether the caller may do `action` to `resource`."""
+    extent = reach(principal, action)
+    if extent is Reach.NOTHING:
+        return Verdict.FORBIDDEN
     if resource.level is not None and not _covers(reach(principal, _VISIBLE[resource.level]), principal, resource):
-        return Verdict.HIDDEN if "admin" in principal.scopes else Verdict.FORBIDDEN
-    if not _covers(reach(principal, action), principal, resource):
+        return Verdict.HIDDEN
+    if not _covers(extent, principal, resource):
         return Verdict.FORBIDDEN
     if action in _READS or principal.role is Role.PLATFORM_ADMIN:
         return Verdict.ALLOWED

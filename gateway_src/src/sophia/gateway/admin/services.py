@@ -72,6 +72,15 @@ class Call:
             raise Forbidden("scope_missing", "this key lacks the scope `admin`; use one that has it")
         raise Forbidden("not_permitted", f"the role {self.principal.role} may not do this ({action})")
 
+    def require_reach(self, action: Action) -> None:
+        """Return when the caller may do this to anything at all.
+
+        Raises:
+            Forbidden: it may not.
+        """
+        if reach(self.principal, action) is Reach.NOTHING:
+            self.require(action, Resource())
+
     async def resource(self, record: Record, scopes: frozenset[str] = frozenset()) -> Resource:
         """A record as the policy sees it; a key acts as its user."""
         level = LEVELS[type(record)]
@@ -87,7 +96,8 @@ class Call:
         raise TypeError(type(record))
 
     async def fetch(self, kind: type[R], record_id: str, action: Action) -> R:
-        """The record, when the caller may do `action` to it."""
+        """The record, when the caller may do `action` to it. Nothing is read for who can never do it."""
+        self.require_reach(action)
         record = await self.services.registry.get(kind, record_id)
         self.require(action, await self.resource(record), not_found(kind, record_id))
         return record
@@ -101,9 +111,8 @@ class Call:
             Forbidden: the caller may not list this at all.
             NotFound: a filter names what the caller may not know of.
         """
+        self.require_reach(action)
         extent = reach(self.principal, action)
-        if extent is Reach.NOTHING:
-            self.require(action, Resource())
         if extent is not Reach.ALL:
             if organization is not None:
                 hidden = not_found(Organization, organization)
