@@ -69,7 +69,9 @@ async def test_ids_do_not_repeat_after_a_restart(tmp_path: Path, clock: Clock) -
 
 async def test_reset_forgets(account: Account) -> None:
     await fill(account)
+    await account.user.post("http://sandbox/_sandbox/seed", json={"credits": 0})
     await account.user.post("http://sandbox/_sandbox/reset")
+    assert (await account.manager.get("/credits")).json()["data"] == {"total_credits": 10_000, "total_usage": 0}
     truth = await account.truth()
     assert (truth["generations"], truth["totals"]["cost_nano"], truth["open"]) == ([], 0, [])
     assert [key["name"] for key in (await account.manager.get("/keys")).json()["data"]] == ["sandbox"]

@@ -136,6 +136,7 @@ class State:
     def reset(self) -> None:
         """Forget everything but the keys of the configuration."""
         self.record(Reset(self.clock()))
+        self.credits = nano(self.config.credits)
         self.cache = PromptCache()
         self._begin()
 
