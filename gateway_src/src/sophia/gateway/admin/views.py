@@ -27,7 +27,7 @@ Name = Annotated[str, Meta(min_length=1, max_length=100, pattern="^[^\\u0000-\\u
 Email = Annotated[str, Meta(max_length=254, pattern="^[^\\s@\\u0000-\\u001f\\u007f]+@[^\\s@\\u0000-\\u001f\\u007f]+$")]
 Dollars = Annotated[str, Meta(pattern="^[0-9]{1,9}(\\.[0-9]{1,9})?$", examples=["25.00"])]
 Rate = Annotated[int, Meta(ge=1, le=1_000_000_000)]
-ModelPattern = Annotated[str, Meta(max_length=200, pattern="^[A-Za-z0-9~._:/@+-]+[*]?$", examples=["openai/*"])]
+ModelPattern = Annotated[str, Meta(max_length=200, pattern="^([A-Za-z0-9~._:/@+-]+[*]?|[*])$", examples=["openai/*"])]
 Models = Annotated[list[ModelPattern], Meta(max_length=1000)]
 Region = Annotated[str, Meta(pattern="^[a-z0-9-]{2,20}$", examples=["eu"])]
 Regions = Annotated[list[Region], Meta(max_length=50)]
