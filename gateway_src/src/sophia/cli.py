@@ -8,11 +8,14 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
+from rich.console import Console
 
+from sophia.console.client import ClientError
 from sophia.settings import Settings, SettingsError, load
 
 __all__ = ["app", "main"]
@@ -100,6 +103,84 @@ def sandbox_openrouter(context: typer.Context) -> None:
 
     sys.argv = ["sophia sandbox openrouter", *context.args]
     run()
+
+
+Url = Annotated[str, typer.Option(help="The gateway's address.")]
+KeyFile = Annotated[
+    Path, typer.Option(envvar="SOPHIA_KEY_FILE", help="The file that holds your key.", show_envvar=True)
+]
+_URL = "http://127.0.0.1:8080"
+_KEY_FILE = Path(".sophia/key")
+
+
+@app.command()
+def chat(
+    question: Annotated[str | None, typer.Argument(help="One question; without it, a conversation.")] = None,
+    preference: Annotated[str, typer.Option(help="fast, quality, code, balanced or auto.")] = "auto",
+    url: Url = _URL,
+    key_file: KeyFile = _KEY_FILE,
+) -> None:
+    """Talk to the gateway."""
+    from sophia.console.talk import converse
+
+    _console(lambda console: converse(url, _key(key_file), preference, question, console))
+
+
+@app.command()
+def demo(url: Url = _URL, key_file: KeyFile = _KEY_FILE) -> None:
+    """Ask one question per preference and one from the cache, and show what came of it."""
+    from sophia.console.demo import demonstrate
+
+    _console(lambda console: demonstrate(url, _key(key_file), console))
+
+
+@app.command()
+def replay(
+    file: Annotated[Path, typer.Argument(help="JSON lines, a conversation each: `turns` or `messages`.")],
+    preference: Annotated[
+        list[str] | None, typer.Option(help="fast, quality, code, balanced or auto; may be repeated (default: auto).")
+    ] = None,
+    output: Annotated[Path, typer.Option(help="The CSV, which a later run goes on from.")] = Path("replay.csv"),
+    parallel: Annotated[int, typer.Option(min=1, max=64, help="Conversations at the same time.")] = 4,
+    max_tokens: Annotated[int, typer.Option(min=1, help="Output tokens per turn.")] = 300,
+    url: Url = _URL,
+    key_file: KeyFile = _KEY_FILE,
+) -> None:
+    """Send a file of conversations through the gateway: progress, a CSV, a table."""
+    from sophia.console.replay import read_conversations
+    from sophia.console.replay import replay as run
+
+    async def work(console: Console) -> None:
+        conversations = read_conversations(file)
+        rows = await run(
+            url,
+            _key(key_file),
+            conversations,
+            preference or ["auto"],
+            output,
+            console,
+            parallel=parallel,
+            max_tokens=max_tokens,
+        )
+        failed = sum(bool(row.error) for row in rows)
+        if failed:
+            raise ClientError(f"{failed} turns failed; run again to repeat their conversations", "replay_failed")
+
+    _console(work)
+
+
+def _console(work: Callable[[Console], Coroutine[Any, Any, None]]) -> None:
+    console = Console()
+    try:
+        asyncio.run(work(console))
+    except* ClientError as group:
+        _fail(str(group.exceptions[0]))
+
+
+def _key(path: Path) -> str:
+    from sophia.console.client import read_key
+
+    return read_key(path)
 
 
 def _load(path: Path) -> Settings:

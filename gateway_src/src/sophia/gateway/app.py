@@ -287,6 +287,7 @@ class Gateway:
             await pieces.aclose()  # type: ignore[attr-defined]
             await relay.abort()
             exchange.cost = relay.cost
+            await self._pipeline.streamed(journey, relay)
 
     async def _begin_stream(self, exchange: Exchange, journey: Journey, model: str) -> None:
         if exchange.started:

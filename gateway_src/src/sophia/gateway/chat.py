@@ -243,6 +243,7 @@ class ChatApi:
         finally:
             gone.cancel()
             await relay.abort()
+            await self._pipeline.streamed(journey, relay)
 
 
 async def _deltas(relay: Relay) -> Any:

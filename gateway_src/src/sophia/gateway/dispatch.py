@@ -65,6 +65,8 @@ class Request:
     deadline: float
     headers: dict[str, str] = field(default_factory=dict)
     tags: tuple[str, ...] = ()
+    keep: bool = False
+    """Whether a stream's events are kept, to be put together for the cache."""
     waited: float = 0.0
     """Seconds spent waiting for the upstream, so that the rest is the gateway's own."""
 
@@ -316,6 +318,7 @@ class Dispatcher:
             ended,
             idle=self._settings.upstream.idle_timeout,
             include_usage=request.call.include_usage,
+            keep=request.keep,
         )
         try:
             async with asyncio.timeout(max(0.05, request.deadline - time.monotonic())):

@@ -164,25 +164,44 @@ class Pipeline:
         except BaseException:
             self.release(journey)
             raise
-        if journey.query is not None and self._cache is not None:
-            # Beside the answer, not before it: the question may have to be embedded.
-            now = self._clock()
-            task = asyncio.create_task(self._cache.store(journey.query, _answer(delivered, now), now))
-            self._stores.add(task)
-            task.add_done_callback(self._stores.discard)
+        if journey.query is not None:
+            self._keep(journey.query, _answer(delivered, self._clock()))
         await self._correct(journey, delivered.result.usage.tokens if delivered.result.usage else None)
         return delivered
 
     async def stream(self, journey: Journey) -> tuple[Relay, Candidate]:
-        """A stream from upstream, past its first content.
+        """A stream from upstream, past its first content; `streamed` is to be called once it is over.
 
         Raises:
             ApiError: no candidate gave one.
         """
+        journey.request.keep = journey.query is not None
         try:
             return await self._dispatcher.stream(journey.request, journey.plan)
-        finally:
+        except BaseException:
             self.release(journey)
+            raise
+
+    async def streamed(self, journey: Journey, relay: Relay) -> None:
+        """The stream is over: keep its answer where it came whole, and correct the token rate."""
+        if relay.whole and relay.kept is not None and journey.query is not None:
+            body = journey.request.dialect.assemble(relay.kept)
+            if body is not None:
+                now = self._clock()
+                answer = Answer(
+                    body, relay.model, relay.provider, relay.tokens, relay.cost or 0, now, relay.finish or ""
+                )
+                self._keep(journey.query, answer)
+        self.release(journey)
+        if relay.cost is not None:
+            await self._correct(journey, relay.tokens)
+
+    def _keep(self, query: CacheQuery, answer: Answer) -> None:
+        """Store beside the answer, not before it: the question may have to be embedded."""
+        if self._cache is not None:
+            task = asyncio.create_task(self._cache.store(query, answer, answer.created))
+            self._stores.add(task)
+            task.add_done_callback(self._stores.discard)
 
     def release(self, journey: Journey) -> None:
         """Let others who wait for the same answer go on."""

@@ -113,6 +113,11 @@ class Relay:
         return self._usage.tokens if self._usage is not None else Tokens()
 
     @property
+    def whole(self) -> bool:
+        """Whether the answer has come to its own end."""
+        return self._settled and self._failure is None and self._finish is not None
+
+    @property
     def finish(self) -> str | None:
         """Why the model ended its answer, once it has."""
         return self._finish
