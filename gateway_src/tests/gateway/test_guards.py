@@ -10,7 +10,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from lookalikes import SAME, lexical, lookalikes
 
-from sophia.gateway.guards import objection
+from sophia.gateway.guards import objection, read
 
 
 def test_no_lookalike_passes() -> None:
@@ -124,3 +124,15 @@ def test_another_word_never_passes(parts: list[str], data: st.DataObject) -> Non
 @given(questions)
 def test_space_end_and_politeness_pass(question: str) -> None:
     assert objection(f"explain {question}", f"  Please  explain {question}?") is None
+
+
+def test_what_is_embedded_is_one_for_one_question() -> None:
+    forms = {read(text).plain for pair in SAME[:4] for text in pair}
+    assert forms == {"what the capital of france", "what capital of france"}
+    assert read("5! ?!").plain == "5 !"
+    assert read("?!").plain == "?!"
+
+
+@given(st.text(min_size=1).filter(str.strip))
+def test_there_is_always_something_to_embed(text: str) -> None:
+    assert read(text).plain

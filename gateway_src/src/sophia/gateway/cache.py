@@ -249,10 +249,10 @@ class Cache:
         organization = query.principal.organization
         if not await vectors.holds(organization, query.partition, at):
             return None
-        vector = await self._embed(query, text)
+        asked = guards.read(text)
+        vector = await self._embed(query, asked.plain)
         if vector is None:
             return None
-        asked = guards.read(text)
         for near in await vectors.nearest(organization, query.partition, vector, _NEIGHBOURS, at):
             if near.similarity < self._similarity:
                 break
@@ -290,7 +290,7 @@ class Cache:
             return
         vector = query.ticket.vector
         if vector is None and not query.ticket.embedded:  # what failed at the lookup is not tried again
-            vector = await self._embed(query, query.text)
+            vector = await self._embed(query, guards.read(query.text).plain)
         if vector is None:
             return
         try:

@@ -85,7 +85,7 @@ class _Partition:
         else:
             slot = self._next
             self._next += 1
-            self._graph.add(slot, vector)
+            self._graph.add(slot, vector, threads=1)
         self._slots[key] = (slot, expires)
         self._keys[slot] = key
 
@@ -123,7 +123,7 @@ class _Partition:
         if not count:
             return []
         if self._graph is not None:
-            matches = self._graph.search(vector, count)
+            matches = self._graph.search(vector, count, threads=1)
             return [(int(slot), 1.0 - float(far)) for slot, far in zip(matches.keys, matches.distances, strict=True)]
         similarities = self._matrix[: len(self._slots)].astype(np.float32) @ vector
         order = np.argsort(-similarities)[:count]
@@ -132,7 +132,7 @@ class _Partition:
     def _grow_graph(self) -> None:
         graph = Index(ndim=self.dimensions, metric="cos", dtype="f16")
         slots = np.arange(len(self._slots), dtype=np.uint64)
-        graph.add(slots, self._matrix[: len(self._slots)])
+        graph.add(slots, self._matrix[: len(self._slots)], threads=1)
         self._graph = graph
         self._next = len(self._slots)
         self._matrix = np.empty((0, self.dimensions), np.float16)
