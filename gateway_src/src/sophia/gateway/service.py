@@ -31,6 +31,7 @@ from sophia.gateway.chat import ChatApi
 from sophia.gateway.dispatch import Dispatcher
 from sophia.gateway.embed import Embedder, LocalEmbedder
 from sophia.gateway.flags import FlagSet
+from sophia.gateway.judge import KINDS
 from sophia.gateway.ledger import Ledger
 from sophia.gateway.limits import Limits
 from sophia.gateway.listing import Listing
@@ -138,10 +139,7 @@ class Service:
             await self.flags.refresh()
         except Unavailable as error:
             _LOG.warning("starting without the database", extra={"reason": error.message})
-        try:
-            await self.shelf.refresh()
-        except (CatalogueError, UpstreamFailure) as error:
-            _LOG.warning("starting without the catalogue", extra={"reason": str(error)})
+        await self._refresh_once()
 
     async def take_over(self) -> None:
         """Become the process that serves: restore the unsettled, start the work in the background."""
@@ -237,10 +235,17 @@ class Service:
     async def _refresh_catalogue(self) -> None:
         while True:
             await asyncio.sleep(self.settings.catalogue_refresh if self.shelf.ready else _RETRY)
-            try:
-                await self.shelf.refresh()
-            except (CatalogueError, UpstreamFailure) as error:
-                _LOG.warning("catalogue not refreshed", extra={"reason": str(error), "age": self.shelf.age})
+            await self._refresh_once()
+
+    async def _refresh_once(self) -> None:
+        try:
+            catalogue = await self.shelf.refresh()
+        except (CatalogueError, UpstreamFailure) as error:
+            _LOG.warning("catalogue not refreshed", extra={"reason": str(error), "age": str(self.shelf.age)})
+            return
+        for rated in catalogue.rated:
+            for kind, score in zip(KINDS, rated.quality, strict=True):
+                self.metrics.quality.labels(rated.id, kind).set(score / 1000)
 
     async def _expire_conversations(self) -> None:
         conversations = Conversations(self.database, self._clock)
@@ -267,7 +272,8 @@ class Service:
     def _settled(self, intent: Intent, settlement: Settlement) -> None:
         if settlement.cost is not None:
             tokens = settlement.tokens
-            self.metrics.spent(intent.model, intent.organization, settlement.cost, tokens.prompt, tokens.completion)
+            tenant = self.tenancy.organization_name(intent.organization)
+            self.metrics.spent(intent.model, tenant, settlement.cost, tokens.prompt, tokens.completion)
 
     def _unsettled(self) -> tuple[int, int, int]:
         waiting = list(self.ledger.unconfirmed.values())

@@ -102,10 +102,17 @@ def _config(app: Callable[..., object], drain: float) -> uvicorn.Config:
 
 
 def _sockets(settings: Settings) -> list[socket.socket]:
+    """The API's and the metrics' listener. Workers share the first; each has metrics of its own, on the next port."""
     inherited = os.environ.pop(SOCKETS, None)
-    if inherited:
-        return [socket.socket(fileno=int(descriptor)) for descriptor in inherited.split(",")]
-    return [bind(settings.listen), bind(settings.metrics_listen)]
+    if not inherited:
+        return [bind(settings.listen), bind(settings.metrics_listen)]
+    listen, metrics = [socket.socket(fileno=int(descriptor)) for descriptor in inherited.split(",")]
+    number = int(os.environ.get("SOPHIA_WORKER", "0"))
+    if number:
+        metrics.close()
+        host, _, port = settings.metrics_listen.rpartition(":")
+        metrics = bind(f"{host}:{int(port) + number}")
+    return [listen, metrics]
 
 
 def _reloaded(path: Path, current: Settings) -> Settings:

@@ -66,6 +66,11 @@ class Tenancy:
         """The identifiers of all organisations."""
         return list(self._records[Organization])
 
+    def organization_name(self, organization: str) -> str:
+        """What an organisation is called; its identifier where it is not known (any more)."""
+        record = self._records[Organization].get(organization)
+        return record.name if record is not None else organization
+
     async def load(self) -> None:
         """Read everything, the administrator's key as well.
 
