@@ -228,6 +228,11 @@ def test_no_more_than_the_context_is_billed() -> None:
     assert bound(model, Load(10_000, None)) == 100_000 + 100_000
 
 
+def test_a_full_context_may_hold_the_dearest_tokens_of_the_load() -> None:
+    model = Priced(prices=prices(prompt="0.000001", completion="0", audio="0.00001"), context_length=100)
+    assert bound(model, Load(100, 0, audio_tokens=60)) == 60 * 10_000 + 40 * 1_000
+
+
 def test_a_router_model_is_bounded_by_max_price_only() -> None:
     router = Priced(prices=read_prices({"prompt": "-1", "completion": "-1"}), context_length=1000)
     assert router.prices is None
