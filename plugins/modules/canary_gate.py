@@ -482,7 +482,23 @@ bounds:
   description: The probabilities of error and the e-values that they need.
   returned: success, and failure with a verdict
   type: dict
-  sample: {"alpha_promote": 0.05, "alpha_rollback": 0.05, "e_needed_promote": 26.666666666666668, "e_needed_rollback": 26.666666666666668}
+  contains:
+    alpha_rollback:
+      description: As O(alpha_rollback).
+      type: float
+      sample: 0.05
+    alpha_promote:
+      description: As O(alpha_promote).
+      type: float
+      sample: 0.05
+    e_needed_rollback:
+      description: The e-value at which the canary is rolled back. It is a third larger than theory needs.
+      type: float
+      sample: 26.67
+    e_needed_promote:
+      description: The e-value that every metric needs for a promotion.
+      type: float
+      sample: 26.67
 started:
   description: The beginning of the first bin of the stage.
   returned: success, and failure with a verdict

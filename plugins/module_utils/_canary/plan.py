@@ -351,14 +351,14 @@ def interval(settings: Settings, metric: Metric, stage: Stage) -> tuple[float | 
     """
     if metric.ratio is None:
         return None, None
-    bar = -math.log(min(settings.alpha_rollback, settings.alpha_promote) / 2)
+    needed_log = -math.log(min(settings.alpha_rollback, settings.alpha_promote) / 2)
     bins = [item.counts for item in _of(stage, settings.metrics.index(metric)) if item.status == OK]
 
     def above(ratio: float) -> bool:
-        return _ever([bet_worse(metric, seen, ratio) for seen in bins], bar)
+        return _ever([bet_worse(metric, seen, ratio) for seen in bins], needed_log)
 
     def below(ratio: float) -> bool:
-        return _ever([bet_better(metric, seen, ratio) for seen in bins], bar)
+        return _ever([bet_better(metric, seen, ratio) for seen in bins], needed_log)
 
     return _edge(above, 1 / 64, 64.0), _edge(below, 64.0, 1 / 64)
 
@@ -372,11 +372,11 @@ def _of(stage: Stage, index: int) -> list[Reading]:
     return [readings[index] for readings in stage.bins]
 
 
-def _ever(factors: list[list[float]], bar: float) -> bool:
+def _ever(factors: list[list[float]], needed_log: float) -> bool:
     evidence = Evidence()
     for item in factors:
         evidence.add(item)
-        if evidence.log >= bar:
+        if evidence.log >= needed_log:
             return True
     return False
 

@@ -142,8 +142,8 @@ def svg(verdict: dict[str, Any], trace: tuple[tuple[int, float, float], ...]) ->
         parts.append(f'<line x1="60" x2="{_WIDTH - 30}" y1="{y(exponent):.1f}" y2="{y(exponent):.1f}" stroke="#d0d7de"/>')
         parts.append(f'<text x="52" y="{y(exponent) + 4:.1f}" text-anchor="end">1e{exponent}</text>')
     for index, (name, color) in enumerate((("rollback", "#cf222e"), ("promotion", "#1a7f37"))):
-        bar = y(needed[index])
-        parts.append(f'<line x1="60" x2="{_WIDTH - 30}" y1="{bar:.1f}" y2="{bar:.1f}" stroke="{color}" stroke-dasharray="{4 + 3 * index} 4"/>')
+        height = y(needed[index])
+        parts.append(f'<line x1="60" x2="{_WIDTH - 30}" y1="{height:.1f}" y2="{height:.1f}" stroke="{color}" stroke-dasharray="{4 + 3 * index} 4"/>')
         line = " ".join(f"{x(point[0]):.1f},{y(point[index + 1] / math.log(10)):.1f}" for point in points)
         parts.append(f'<polyline points="{line}" fill="none" stroke="{color}" stroke-width="2"/>')
         parts.append(f'<text x="{_WIDTH - 250 + 110 * index}" y="22" fill="{color}">e for {name}</text>')

@@ -65,7 +65,7 @@ class Track:
 
     @property
     def newest(self) -> float:
-        return max((time for time, _ in self.last.values()), default=-math.inf)
+        return max((time for time, _value in self.last.values()), default=-math.inf)
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -121,25 +122,24 @@ def _row(cell: Cell, rule: str, outcome: Outcome, runs: int) -> Row:
     )
 
 
+@functools.cache
 def clopper_pearson(hits: int, runs: int, confidence: float = 0.95) -> tuple[float, float]:
     """Return the exact limits of a binomial proportion (Clopper and Pearson 1934)."""
     tail = (1 - confidence) / 2
+    count = np.arange(runs + 1)
+    log_factorial = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, runs + 1)))])
+    ways = log_factorial[runs] - log_factorial - log_factorial[::-1]
 
-    def at_most(count: int, p: float) -> float:
-        if p <= 0 or p >= 1:
-            return float(p <= 0 or count >= runs)
-        terms = (
-            math.lgamma(runs + 1) - math.lgamma(i + 1) - math.lgamma(runs - i + 1) + i * math.log(p) + (runs - i) * math.log1p(-p)
-            for i in range(count + 1)
-        )
-        return min(1.0, math.fsum(math.exp(term) for term in terms))
+    def at_most(limit: int, p: float) -> float:
+        return float(np.exp(ways + count * math.log(p) + (runs - count) * math.log1p(-p))[: limit + 1].sum())
 
-    def solve(low_side: bool) -> float:
+    def solve(too_low: Callable[[float], bool]) -> float:
         low, high = 0.0, 1.0
         for _step in range(40):
             p = (low + high) / 2
-            raise_p = 1 - at_most(hits - 1, p) < tail if low_side else at_most(hits, p) > tail
-            low, high = (p, high) if raise_p else (low, p)
+            low, high = (p, high) if too_low(p) else (low, p)
         return (low + high) / 2
 
-    return (0.0 if hits == 0 else solve(True)), (1.0 if hits == runs else solve(False))
+    lower = 0.0 if hits == 0 else solve(lambda p: 1 - at_most(hits - 1, p) < tail)
+    upper = 1.0 if hits == runs else solve(lambda p: at_most(hits, p) > tail)
+    return lower, upper

@@ -8,8 +8,8 @@ from __future__ import annotations
 import itertools
 import json
 import math
-import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
+from xml.etree import ElementTree
 
 import pytest
 from hypothesis import given
@@ -65,7 +65,7 @@ def test_capped_bets_are_fair_up_to_the_largest_burst(burst, bet):
 
 def test_limit_bets_are_fair():
     n, limit = 40, 0.1
-    outcomes = [(k, p) for k, p in enumerate(pmf(n, limit))]
+    outcomes = list(enumerate(pmf(n, limit)))
     for column in zip(*(engines.above(n, k, limit) for k, _p in outcomes), strict=True):
         assert math.fsum(p * math.exp(f) for (_k, p), f in zip(outcomes, column, strict=True)) == pytest.approx(1.0)
     for column in zip(*(engines.below(n, k, limit, 1.0) for k, _p in outcomes), strict=True):
@@ -365,7 +365,7 @@ def test_a_state_comes_back_as_it_was(tmp_path):
 def test_a_failed_write_leaves_the_old_state(tmp_path, monkeypatch):
     path = tmp_path / "state.json"
     path.write_text("old")
-    monkeypatch.setattr(state.os, "fsync", lambda _fd: (_ for _ in ()).throw(OSError("disk full")))
+    monkeypatch.setattr(state.os, "fsync", lambda _fd: (item for item in ()).throw(OSError("disk full")))
     with pytest.raises(StateConflict, match="disk full"):
         state.write(str(path), "new")
     assert path.read_text() == "old"

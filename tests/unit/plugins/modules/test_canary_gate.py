@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 import urllib.request
-import xml.etree.ElementTree as ElementTree
+from xml.etree import ElementTree
 
 import pytest
 from ansible.module_utils.testing import patch_module_args
@@ -369,3 +369,8 @@ def test_a_damaged_state_is_refused(world, url, capsys, tmp_path):
 def test_the_defaults_fail_on_everything_but_promote_and_hold():
     chosen = canary_gate.ARGUMENT_SPEC["fail_on"]["default"]
     assert set(canary_gate.VERDICTS) - set(chosen) == {"promote", "hold"}
+
+
+def test_the_integration_target_runs_the_documented_examples():
+    tasks = (TARGET.parents[1] / "tasks/examples.yml").read_text(encoding="utf-8")
+    assert tasks.endswith(canary_gate.EXAMPLES)

@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 # Copyright (c) 2026, the sophia.platform authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
@@ -7,7 +6,7 @@
 
 usage: prometheus.py FILE [SPEED]
 
-Writes its URL to FILE once it listens. Its clock runs SPEED times as fast as the machine's, so that an hour of traffic
+Writes its URL and process id to FILE, as JSON, once it listens. Its clock runs SPEED times as fast as the machine's, so that an hour of traffic
 can be judged in seconds. `URL/good`, `URL/bad`, `URL/dear`, `URL/slow`, `URL/silent`, `URL/idle` and `URL/down` are
 worlds of their own. As in Prometheus 2, ranges include both ends.
 """
@@ -16,6 +15,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 import sys
 import time
@@ -102,7 +102,7 @@ def serve(world_of: Callable[[str], World | None]) -> ThreadingHTTPServer:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             parts = urllib.parse.urlsplit(self.path)
-            prefix, _, rest = parts.path.rpartition("/api/v1/")
+            prefix, _slash, rest = parts.path.rpartition("/api/v1/")
             world = world_of(prefix.strip("/"))
             asked = urllib.parse.parse_qs(parts.query)
             fault = world.faults.pop(0) if world and world.faults else ""
@@ -170,8 +170,9 @@ def main() -> int:
         "down": World([], now, faults=["503"] * 10**6),
     }
     server = serve(worlds.get)
-    with open(sys.argv[1], "w", encoding="utf-8") as file:
-        file.write(f"http://127.0.0.1:{server.server_address[1]}\n")
+    with open(sys.argv[1] + ".new", "w", encoding="utf-8") as file:
+        json.dump({"url": f"http://127.0.0.1:{server.server_address[1]}", "pid": os.getpid(), "began": int(began)}, file)
+    os.replace(sys.argv[1] + ".new", sys.argv[1])
     server.serve_forever()
     return 0
 
