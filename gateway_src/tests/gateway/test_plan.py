@@ -483,7 +483,7 @@ def test_whatever_is_asked_every_candidate_keeps_policy(case: tuple[Ask, Princip
 
 
 @given(situations(), st.permutations(list(MODELS)))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=12, deadline=None)
 def test_the_order_of_the_listing_does_not_matter(
     case: tuple[Ask, Principal, FlagSet, Health], order: list[str]
 ) -> None:
