@@ -20,6 +20,7 @@ options:
     description:
       - A management key of the OpenRouter account, formerly called provisioning key. Such a key cannot call models.
       - If not set, the environment variables E(OPENROUTER_MANAGEMENT_KEY) and then E(OPENROUTER_PROVISIONING_KEY) are read.
+      - Needed for everything but the list of models.
     type: str
   api_timeout:
     description:

@@ -152,7 +152,7 @@ from ansible_collections.sophia.platform.plugins.module_utils._openrouter.option
 def gather(module: AnsibleModule) -> dict[str, Any]:
     params = module.params
     wanted = Filter.of(params)
-    api = api_of(module)
+    api = api_of(module, key_required=False)
     output = ",".join(params["output_modalities"]) if params["output_modalities"] else None
     zdr = api.zdr_models()
     models = [described(model, zdr) for model in api.models({"output_modalities": output})]
@@ -165,7 +165,6 @@ def gather(module: AnsibleModule) -> dict[str, Any]:
 def main() -> None:
     module = AnsibleModule(
         argument_spec=argument_spec(
-            key_required=False,
             ids={"type": "list", "elements": "str"},
             search={"type": "str"},
             parameters={"type": "list", "elements": "str"},

@@ -16,20 +16,24 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule, env_fallback
 
-from ansible_collections.sophia.platform.plugins.module_utils._errors import ApiError, PlatformError, scrub
+from ansible_collections.sophia.platform.plugins.module_utils._errors import (
+    ApiError,
+    InvalidInput,
+    PlatformError,
+    scrub,
+)
 from ansible_collections.sophia.platform.plugins.module_utils._http import Backoff, Client
 from ansible_collections.sophia.platform.plugins.module_utils._openrouter.api import Api, classify
 
 API_URL = "https://openrouter.ai/api/v1"
 
 
-def argument_spec(*, key_required: bool = True, **own: dict[str, Any]) -> dict[str, dict[str, Any]]:
+def argument_spec(**own: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Return the common options with a module's own; documented in the fragment ``_openrouter``."""
     return {
         "api_url": {"type": "str", "default": API_URL},
         "management_key": {
             "type": "str",
-            "required": key_required,
             "no_log": True,
             "fallback": (env_fallback, ["OPENROUTER_MANAGEMENT_KEY", "OPENROUTER_PROVISIONING_KEY"]),
         },
@@ -41,10 +45,12 @@ def argument_spec(*, key_required: bool = True, **own: dict[str, Any]) -> dict[s
     }
 
 
-def api_of(module: AnsibleModule) -> Api:
-    """Return the API that the module's options describe."""
+def api_of(module: AnsibleModule, *, key_required: bool = True) -> Api:
+    """Return the API that the module's options describe. Raises :class:`InvalidInput`."""
     params = module.params
     key = (params["management_key"] or "").strip()
+    if key_required and not key:
+        raise InvalidInput("management_key is not set, nor are OPENROUTER_MANAGEMENT_KEY and OPENROUTER_PROVISIONING_KEY")
     if key and _in_the_clear(params["api_url"]):
         module.warn("api_url is neither https nor loopback: the management key is sent in the clear")
     return Api(client_of(module, params["api_url"], key))

@@ -104,7 +104,7 @@ def plan(wanted: Wanted, current: Current | None, now: datetime) -> Plan:
     for name in IMMUTABLE:
         if name in changes:
             raise InvalidInput(
-                f"{name} of the key {key.name!r} is {describe(current)[name]} and OpenRouter cannot change it: "
+                f"{name} of the key {key.name!r} is {before[name] or 'not set'} and OpenRouter cannot change it: "
                 "rotate the key, or remove it and make it anew",
                 code="immutable",
             )

@@ -227,6 +227,13 @@ def test_the_older_variable_of_the_environment_serves_too(sandbox, run_module, m
     assert not ended.failed and sandbox.management_key not in ended.output
 
 
+def test_no_key_at_all_is_told(sandbox, run_module, monkeypatch):
+    for name in ("OPENROUTER_MANAGEMENT_KEY", "OPENROUTER_PROVISIONING_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    ended = run_module(openrouter_key, api_url=sandbox.url, name="production")
+    assert ended.failed and ended.result["failure"]["code"] == "invalid_input"
+
+
 def test_trouble_that_passes_is_a_warning(sandbox, key):
     sandbox.faults({"match": {"method": "GET", "times": 1}, "fault": {"kind": "status", "status": 503, "retry_after": 0}})
     ended = key(state="absent", api_retries=2)

@@ -95,11 +95,14 @@ def handler_of(replica: Replica) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             if self.path == "/tally":
+                kind = "application/json"
                 with replica.lock:
                     text = json.dumps({"tally": replica.tally, "troubles": replica.troubles})
             else:
+                kind = "text/plain; version=0.0.4"
                 text = replica.metrics()
             self.send_response(200)
+            self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(text)))
             self.end_headers()
             self.wfile.write(text.encode())
