@@ -176,7 +176,7 @@ async def test_retry_after_is_how_long_others_had_to_wait(store: Reservations, m
 async def test_nobody_overtakes_who_waits_for_the_same_account(store: Reservations, make: MakeBudget) -> None:
     budget = make(PATIENT)
     await budget.acquire("a1", (ORG, ANN), 150, 150, LATER)
-    await budget.acquire("a2", (ORG, ANN), 150, 150, LATER)
+    await budget.acquire("a2", (ORG, ANN), 100, 100, LATER)
     large = await started(budget.acquire("large", (ORG, ANN), 250, 250, LATER), budget, 1)
     small = [await started(budget.acquire(f"small{n}", (ORG, ANN), 10, 10, LATER), budget, n + 2) for n in range(3)]
     # Bob shares the organisation with them, but nobody waits for the organisation.
@@ -187,6 +187,27 @@ async def test_nobody_overtakes_who_waits_for_the_same_account(store: Reservatio
     await store.settle("a2", 0)
     granted = await asyncio.wait_for(asyncio.gather(large, *small), 20.0)
     assert [grant.amount for grant in granted] == [250, 10, 10, 10]
+
+
+async def test_nobody_overtakes_on_an_account_that_turns_out_to_be_short(store: Reservations, make: MakeBudget) -> None:
+    budget = make(PATIENT)
+    ann, bob = (
+        (ORG, Account(Level.USER, "usr_ann", Period.DAY, 700)),
+        (ORG, Account(Level.USER, "usr_bob", Period.DAY, 100)),
+    )
+    await budget.acquire("a1", ann, 100, 100, LATER)
+    await budget.acquire("b1", bob, 100, 100, LATER)
+    first = await started(budget.acquire("a2", ann, 650, 650, LATER), budget, 1)
+    second = await started(budget.acquire("b2", bob, 50, 50, LATER), budget, 2)
+    await budget.acquire("c1", (ORG,), 400, 400, LATER)
+    await asyncio.gather(store.settle("a1", 0), store.settle("b1", 0))
+    await asyncio.sleep(0.15)
+    # There are 600 left of the organisation's budget: not enough for the first, so not for the second either.
+    assert not first.done()
+    assert not second.done()
+    await store.settle("c1", 0)
+    granted = await asyncio.wait_for(asyncio.gather(first, second), 20.0)
+    assert [grant.amount for grant in granted] == [650, 50]
 
 
 async def test_who_is_served_leaves_in_order_of_arrival(store: Reservations, make: MakeBudget) -> None:

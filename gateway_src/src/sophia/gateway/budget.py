@@ -33,7 +33,8 @@ from sophia.stores.reservations import SETTLE_SOON, SHARED, Reservations, StoreA
 
 __all__ = ["Budget", "Granted"]
 
-_POLL = 1.0
+_POLL = 1.0  # windows end and caps rise without a settlement
+_BURST = 0.001  # settlements come in bursts: everyone is tried once for several of them
 _Key = tuple[Level, str, Period]
 
 
@@ -150,7 +151,7 @@ class Budget:
         """Whether somebody waits for one of these accounts already: then this request queues up behind."""
         if self._waiters:
             for account in accounts:
-                if self._blocked[_key(account)] > 0:
+                if _key(account) in self._blocked:
                     return Refusal("reserved", account, 0, SETTLE_SOON)
         return None
 
@@ -186,6 +187,7 @@ class Budget:
             await self._serve_once()
             if self._waiters:
                 await self._reservations.changed(_POLL)
+                await asyncio.sleep(_BURST)
 
     async def _serve_once(self) -> None:
         """Try everyone in order of arrival, except those who share an account that an earlier one waits for."""
