@@ -238,7 +238,7 @@ async def test_no_hit_ever_crosses_tenants(make: Make) -> None:
     cache = make(similarity=0.5)
     chance = random.Random(11)
     hits = 0
-    for _ in range(1500):
+    for _ in range(600):
         who = principal(
             f"org_{chance.randrange(6)}",
             chance.choice([None, "ann", "bob", "team_1"]),
@@ -255,8 +255,8 @@ async def test_no_hit_ever_crosses_tenants(make: Make) -> None:
         else:
             hits += 1
             assert text_of(hit) == owned
-    assert hits > 1000
-    assert cache.counts.results["semantic"] > 20
+    assert hits > 350
+    assert cache.counts.results["semantic"] > 10
 
 
 async def test_an_organisation_may_choose_its_scope(make: Make) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import os
 import time
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
@@ -170,3 +171,18 @@ def test_models_have_names_of_their_own() -> None:
 
 def test_a_vector_is_scaled_to_one() -> None:
     assert np.linalg.norm(normal(np.array([1e-3, 5e-4], np.float32))) == pytest.approx(1.0)
+
+
+if os.environ.get("SOPHIA_TEST_EMBEDDINGS"):  # loading torch takes longer than all other tests of this folder
+
+    @pytest.mark.filterwarnings("ignore")
+    async def test_the_real_model(monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+        embedder = LocalEmbedder()
+        await embedder.open()
+        try:
+            one, same, other = await embedder.embed(WHO, ["how to reset a password", "resetting a password", "a cat"])
+        finally:
+            await embedder.close()
+        assert one.shape == (384,)
+        assert float(one @ same) > 0.8 > float(one @ other)

@@ -12,6 +12,7 @@ is billed. `ProviderEmbedder` calls the upstream through the gateway, which bill
 from __future__ import annotations
 
 import asyncio
+import importlib
 import importlib.util
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -142,9 +143,12 @@ def _installed_model() -> str:
 
 
 def _load(path: str) -> Any:
-    from sentence_transformers import SentenceTransformer  # seconds to import, and not installed everywhere
-
-    return SentenceTransformer(path, device="cpu")
+    # Imported here: it takes seconds, and is not installed everywhere.
+    torch = importlib.import_module("torch")
+    library = importlib.import_module("sentence_transformers")
+    # A question is too short to share out; threads of one batch would only take the cores from the event loop.
+    torch.set_num_threads(1)
+    return library.SentenceTransformer(path, device="cpu")
 
 
 def _resolve(future: asyncio.Future[Vector], vector: Vector) -> None:
