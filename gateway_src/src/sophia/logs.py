@@ -53,18 +53,17 @@ def configure(level: str) -> None:
 
 
 class AccessLog:
-    """One line per answered request, written past the logging machinery because it is on every request's way."""
+    """One line per answered request, where `enabled`; past the logging machinery, for it is on every request's way."""
 
     def __init__(self, enabled: bool) -> None:
-        self._enabled = enabled
+        self.enabled = enabled
         self._out = sys.stderr.buffer
 
     def write(self, **fields: Any) -> None:
         """Write a line."""
-        if self._enabled:
-            line = {"at": _instant(time.time()), "level": "info", "logger": "access"} | fields
-            self._out.write(_ENCODER.encode(line) + b"\n")
-            self._out.flush()
+        line = {"at": _instant(time.time()), "level": "info", "logger": "access"} | fields
+        self._out.write(_ENCODER.encode(line) + b"\n")
+        self._out.flush()
 
 
 def _instant(seconds: float) -> str:

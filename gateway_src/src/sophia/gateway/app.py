@@ -147,7 +147,7 @@ class Gateway:
         if path.startswith("/health/"):
             await self._health(exchange, path)
             return
-        self._metrics.in_flight.inc()
+        self._metrics.in_flight += 1
         try:
             await self._route(exchange, path)
         except ApiError as error:
@@ -158,7 +158,7 @@ class Gateway:
                 exchange, ApiError("internal_error", "The gateway failed; the request's identifier helps to find why.")
             )
         finally:
-            self._metrics.in_flight.dec()
+            self._metrics.in_flight -= 1
             self._finish(exchange)
 
     async def _route(self, exchange: Exchange, path: str) -> None:
@@ -375,6 +375,23 @@ class Gateway:
         tenant = (principal.organization_name or principal.organization) if principal is not None else "-"
         seconds = time.monotonic() - exchange.received
         self._metrics.request(exchange.model, exchange.status, tenant, seconds)
+        if exchange.span.recording is not None:
+            self._trace(exchange)
+        if self._access.enabled:
+            self._access.write(
+                request=exchange.identity,
+                path=exchange.scope["path"],
+                status=exchange.status,
+                organization=principal.organization if principal is not None else None,
+                key=principal.key if principal is not None else None,
+                model=exchange.model,
+                cost_nano=exchange.cost,
+                ms=round(seconds * 1000, 3),
+                upstream_ms=round(exchange.waited * 1000, 3),
+            )
+
+    def _trace(self, exchange: Exchange) -> None:
+        principal = exchange.principal
         self._tracer.end(
             exchange.span,
             {
@@ -387,17 +404,6 @@ class Gateway:
                 "sophia.cost_nano_dollars": exchange.cost,
             },
             exchange.code,
-        )
-        self._access.write(
-            request=exchange.identity,
-            path=exchange.scope["path"],
-            status=exchange.status,
-            organization=principal.organization if principal is not None else None,
-            key=principal.key if principal is not None else None,
-            model=exchange.model,
-            cost_nano=exchange.cost,
-            ms=round(seconds * 1000, 3),
-            upstream_ms=round(exchange.waited * 1000, 3),
         )
 
     @staticmethod

@@ -218,7 +218,7 @@ def _judge(call: Call) -> Task:
     """What the request is about, where that decides its model."""
     if call.model and not call.model.startswith("auto"):
         return _NAMED
-    return judge([{"role": turn.role, "content": turn.text()} for turn in call.turns])
+    return judge([{"role": turn.role, "content": turn.text()} for turn in call.turns], pictures=call.images > 0)
 
 
 def _load(call: Call) -> Load:

@@ -87,6 +87,7 @@ async def _serve(settings: Settings, path: Path) -> None:
 def _config(app: Callable[..., object], drain: float) -> uvicorn.Config:
     return uvicorn.Config(
         app,
+        interface="asgi3",
         http="httptools",
         loop="uvloop",
         ws="none",

@@ -19,7 +19,7 @@ import asyncio
 import hashlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -120,14 +120,16 @@ class Flags:
         self._stored: dict[str, Flag] = {}
         self._from_file: dict[str, Flag] = {}
         self._stamp: tuple[int, ...] | None = None
+        self.current: Mapping[str, Flag] = {}
+        """Every flag in force by name; replaced, never changed."""
 
     def get(self, name: str) -> Flag | None:
         """The flag in force, from memory."""
-        return self._from_file.get(name) or self._stored.get(name)
+        return self.current.get(name)
 
     def all(self) -> list[Flag]:
         """Every flag in force, by name."""
-        return [flag for _, flag in sorted((self._stored | self._from_file).items())]
+        return [flag for _, flag in sorted(self.current.items())]
 
     def is_on(self, name: str, *, organization: str, subject: str) -> bool:
         """Whether the flag is on for the subject; an unknown flag is off."""
@@ -153,6 +155,7 @@ class Flags:
         async with self._database.read() as connection:
             rows = (await connection.execute(query)).mappings().all()
         self._stored = {row["name"]: _flag(row) for row in rows}
+        self.current = self._stored | self._from_file
 
     def reload(self) -> None:
         """Read the file again, whether or not it has changed.
@@ -166,6 +169,7 @@ class Flags:
             self._stamp = _stamp(self._file)
             text = self._file.read_text(encoding="utf-8")
             self._from_file = parse(text, self._stamp[0])
+            self.current = self._stored | self._from_file
         except OSError as error:
             raise FlagFileError([f"{self._file}: {error.strerror}"]) from error
         except FlagFileError as error:

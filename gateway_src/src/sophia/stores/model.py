@@ -8,7 +8,7 @@ strings of `new_id`.
 from __future__ import annotations
 
 import enum
-import os
+import random
 import time
 from datetime import UTC, datetime, timedelta
 from typing import Literal
@@ -39,7 +39,7 @@ _PAIRS = tuple(first + second for first in _ALPHABET for second in _ALPHABET)
 def new_id(prefix: str, now_ns: int | None = None) -> str:
     """A sortable identifier ``<prefix>_<26 characters>``: 48 bits of milliseconds, 82 random bits (as a ULID)."""
     millis = (time.time_ns() if now_ns is None else now_ns) // 1_000_000
-    value = (millis << 82) | (int.from_bytes(os.urandom(11), "big") >> 6)
+    value = (millis << 82) | random.getrandbits(82)
     return f"{prefix}_{''.join([_PAIRS[(value >> shift) & 1023] for shift in _SHIFTS])}"
 
 
