@@ -21,6 +21,7 @@ from sophia.gateway.breaker import Breakers
 from sophia.gateway.cache import Answer, Cache, CacheControls, CacheQuery, Hit
 from sophia.gateway.catalogue import Shelf
 from sophia.gateway.dialects import Call, Dialect
+from sophia.gateway.dialects.base import member
 from sophia.gateway.dispatch import Delivered, Dispatcher, Request
 from sophia.gateway.flags import FlagSet
 from sophia.gateway.judge import Task, judge
@@ -240,19 +241,14 @@ class _Plugin(msgspec.Struct):
     max_results: int = 5
 
 
-_PLUGINS = msgspec.json.Decoder(list[_Plugin])
 _PAGES = 1000
 
 
 def _plugins(call: Call) -> tuple[int, int, int]:
     """Searches, results per search and pages that the request's plugins may bill."""
-    raw = call.fields.get("plugins")
-    if raw is None or raw == b"null":
+    plugins: list[_Plugin] | None = member(call.fields, "plugins", list[_Plugin])
+    if plugins is None:
         return (1 if "web_search_options" in call.fields or call.model.endswith(":online") else 0), 5, 0
-    try:
-        plugins = _PLUGINS.decode(raw)
-    except msgspec.MsgspecError as error:
-        raise BadRequest("invalid_value", f"plugins: {error}", param="plugins") from error
     web = [plugin for plugin in plugins if plugin.id in ("web", "web-fetch")]
     files = any(plugin.id == "file-parser" for plugin in plugins)
     return len(web), max((plugin.max_results for plugin in web), default=5), _PAGES if files else 0

@@ -24,6 +24,7 @@ __all__ = [
     "Turn",
     "Usage",
     "decode_fields",
+    "given",
     "member",
     "read_turns",
     "replace",
@@ -166,6 +167,14 @@ def decode_fields(body: bytes) -> dict[str, msgspec.Raw]:
         return _FIELDS.decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise BadRequest("invalid_json", f"The body is not a JSON object: {error}") from error
+    except RecursionError as error:
+        raise BadRequest("invalid_json", "The body is nested too deeply; flatten it.") from error
+
+
+def given(raw: msgspec.Raw | None) -> bool:
+    """Whether a raw member is there and not null. A `Raw` never equals bytes, and a struct's field of type
+    ``Raw | None`` takes null only, so such fields are `Raw`, empty by default."""
+    return raw is not None and bytes(raw) not in (b"", b"null")
 
 
 _DECODERS: dict[Any, msgspec.json.Decoder[Any]] = {}
@@ -174,7 +183,7 @@ _DECODERS: dict[Any, msgspec.json.Decoder[Any]] = {}
 def member(fields: dict[str, msgspec.Raw], name: str, kind: Any, default: Any = None) -> Any:
     """The member `name` decoded as `kind`; `default` where it is absent or null. Raises `BadRequest`."""
     raw = fields.get(name)
-    if raw is None or raw == b"null":
+    if raw is None or not given(raw):
         return default
     decoder = _DECODERS.get(kind)
     if decoder is None:
@@ -183,6 +192,8 @@ def member(fields: dict[str, msgspec.Raw], name: str, kind: Any, default: Any = 
         return decoder.decode(raw)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise BadRequest("invalid_value", f"{name}: {error}", param=name) from error
+    except RecursionError as error:
+        raise BadRequest("invalid_value", f"{name}: nested too deeply", param=name) from error
 
 
 _INTEGER = msgspec.json.Decoder(int)

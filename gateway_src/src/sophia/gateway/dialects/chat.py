@@ -17,6 +17,7 @@ from sophia.gateway.dialects.base import (
     Result,
     Usage,
     decode_fields,
+    given,
     inputs_of,
     listed,
     member,
@@ -63,7 +64,7 @@ class _Usage(msgspec.Struct):
 
 class _Message(msgspec.Struct):
     content: Any = None
-    tool_calls: msgspec.Raw | None = None
+    tool_calls: msgspec.Raw = msgspec.Raw()
     reasoning: str | None = None
     refusal: str | None = None
 
@@ -72,7 +73,7 @@ class _Choice(msgspec.Struct):
     message: _Message | None = None
     delta: _Message | None = None
     finish_reason: str | None = None
-    error: msgspec.Raw | None = None
+    error: msgspec.Raw = msgspec.Raw()
 
 
 class _Answer(msgspec.Struct):
@@ -81,7 +82,7 @@ class _Answer(msgspec.Struct):
     provider: str | None = None
     choices: list[_Choice] | None = None
     usage: _Usage | None = None
-    error: msgspec.Raw | None = None
+    error: msgspec.Raw = msgspec.Raw()
 
 
 class _StreamOptions(msgspec.Struct):
@@ -166,7 +167,7 @@ class Chat:
         choices = answer.choices or []
         first = choices[0] if choices else _Choice()
         message = first.message or _Message()
-        failed = answer.error is not None or not choices or any(_broken(choice) for choice in choices)
+        failed = given(answer.error) or not choices or any(_broken(choice) for choice in choices)
         return Result(
             generation=answer.id,
             model=answer.model,
@@ -174,7 +175,7 @@ class Chat:
             usage=answer.usage.usage() if answer.usage else None,
             finish=first.finish_reason,
             text=message.content if isinstance(message.content, str) else "",
-            tool_calls=message.tool_calls is not None and message.tool_calls != b"null",
+            tool_calls=given(message.tool_calls),
             failed=failed,
         )
 
@@ -187,13 +188,13 @@ class Chat:
         choices = answer.choices or []
         finish = next((choice.finish_reason for choice in choices if choice.finish_reason), None)
         delta = choices[0].delta if choices else None
-        if answer.error is not None or any(_broken(choice) for choice in choices):
+        if given(answer.error) or any(_broken(choice) for choice in choices):
             kind = PieceKind.ERROR
         elif finish is not None:
             kind = PieceKind.FINISH
         elif answer.usage is not None and not choices:
             kind = PieceKind.USAGE
-        elif delta is not None and (delta.content or delta.tool_calls or delta.reasoning or delta.refusal):
+        elif delta is not None and (delta.content or given(delta.tool_calls) or delta.reasoning or delta.refusal):
             kind = PieceKind.CONTENT
         else:
             kind = PieceKind.HEAD
@@ -256,7 +257,7 @@ def _decode(data: bytes) -> _Answer:
 
 
 def _broken(choice: _Choice) -> bool:
-    return choice.error is not None or choice.finish_reason == "error"
+    return given(choice.error) or choice.finish_reason == "error"
 
 
 CHAT = Chat()

@@ -14,6 +14,7 @@ from sophia.gateway.dialects.base import (
     Piece,
     Result,
     decode_fields,
+    given,
     member,
     openai_error,
     replace,
@@ -36,7 +37,7 @@ class _Answer(msgspec.Struct):
     provider: str | None = None
     data: list[msgspec.Raw] | None = None
     usage: _Usage | None = None
-    error: msgspec.Raw | None = None
+    error: msgspec.Raw = msgspec.Raw()
 
 
 _ANSWER = msgspec.json.Decoder(_Answer)
@@ -54,7 +55,7 @@ class Embeddings:
         if model is None:
             raise BadRequest("missing_required_parameter", "model: name an embedding model", param="model")
         raw = fields.get("input")
-        if raw is None or raw in (b"null", b'""', b"[]"):
+        if raw is None or bytes(raw) in (b"null", b'""', b"[]"):
             raise BadRequest("missing_required_parameter", "input: give a text or a list of texts", param="input")
         size = len(bytes(raw))
         provider = member(fields, "provider", dict[str, Any], {})
@@ -69,7 +70,7 @@ class Embeddings:
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise ValueError(str(error)) from error
         usage = to_usage(answer.usage.cost, Tokens(answer.usage.prompt_tokens)) if answer.usage else None
-        failed = answer.error is not None or not answer.data
+        failed = given(answer.error) or not answer.data
         return Result(answer.id, answer.model, answer.provider, usage, None if failed else "stop", failed=failed)
 
     def piece(self, event: Event) -> Piece:

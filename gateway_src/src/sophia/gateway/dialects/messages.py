@@ -16,6 +16,7 @@ from sophia.gateway.dialects.base import (
     Result,
     Usage,
     decode_fields,
+    given,
     inputs_of,
     listed,
     member,
@@ -65,7 +66,7 @@ class _Message(msgspec.Struct):
     stop_reason: str | None = None
     usage: _Usage | None = None
     type: str = "message"
-    error: msgspec.Raw | None = None
+    error: msgspec.Raw = msgspec.Raw()
 
 
 class _Delta(msgspec.Struct):
@@ -136,7 +137,7 @@ class Messages:
             finish=message.stop_reason,
             text="".join(block.text or "" for block in blocks),
             tool_calls=any(block.type == "tool_use" for block in blocks),
-            failed=message.type == "error" or message.error is not None or message.content is None,
+            failed=message.type == "error" or given(message.error) or message.content is None,
         )
 
     def piece(self, event: Event) -> Piece:

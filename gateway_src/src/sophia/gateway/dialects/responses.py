@@ -18,6 +18,7 @@ from sophia.gateway.dialects.base import (
     Turn,
     Usage,
     decode_fields,
+    given,
     inputs_of,
     listed,
     member,
@@ -71,11 +72,11 @@ class _Answer(msgspec.Struct):
     status: str | None = None
     output: list[_Item] | None = None
     usage: _Usage | None = None
-    error: msgspec.Raw | None = None
+    error: msgspec.Raw = msgspec.Raw()
     incomplete_details: _Incomplete | None = None
 
     def broken(self) -> bool:
-        return self.status == "failed" or (self.error is not None and bytes(self.error) != b"null")
+        return self.status == "failed" or given(self.error)
 
     def finish(self) -> str | None:
         if self.status == "completed":
@@ -112,7 +113,7 @@ class Responses:
     def read(self, body: bytes) -> Call:
         fields = decode_fields(body)
         raw = fields.get("input")
-        if raw is None or raw == b"null":
+        if raw is None or not given(raw):
             raise BadRequest("missing_required_parameter", "input: give a text or a list of items", param="input")
         if member(fields, "previous_response_id", str) or member(fields, "store", bool):
             raise BadRequest(
