@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import http.server
 import importlib.util
 import json
 import math
@@ -87,7 +88,7 @@ def url(world):
     thread.join()
 
 
-def load(folder, series_list):
+def load(folder, series_list, configuration="scrape_configs: []"):
     """Make a real Prometheus' database of the series and start it; return the process and its URL."""
     lines = []
     for counter in series_list:
@@ -95,9 +96,10 @@ def load(folder, series_list):
         lines += [f"{counter.labels['__name__']}{{{labels}}} {stand_in.text(value)} {at:.3f}" for at, value in counter.samples]
     text = folder / "history.om"
     text.write_text("\n".join([*lines, "# EOF"]) + "\n")
-    subprocess.run([PROMTOOL, "tsdb", "create-blocks-from", "openmetrics", text, folder / "data"], check=True, capture_output=True)
+    if series_list:
+        subprocess.run([PROMTOOL, "tsdb", "create-blocks-from", "openmetrics", text, folder / "data"], check=True, capture_output=True)
     config = folder / "prometheus.yml"
-    config.write_text("scrape_configs: []\n")
+    config.write_text(configuration + "\n")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -374,3 +376,71 @@ def test_the_defaults_fail_on_everything_but_promote_and_hold():
 def test_the_integration_target_runs_the_documented_examples():
     tasks = (TARGET.parents[1] / "tasks/examples.yml").read_text(encoding="utf-8")
     assert tasks.endswith(canary_gate.EXAMPLES)
+
+
+class Exporter:
+    """A process' metrics page: two versions at `/v1` and `/v2`, counting since it was started."""
+
+    def __init__(self, errors):
+        self.errors = errors
+        self.began = time.monotonic()
+        exporter = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                page = exporter.page(self.path.strip("/")).encode()
+                self.send_response(200)
+                self.send_header("Content-Type", "text/plain; version=0.0.4")
+                self.send_header("Content-Length", str(len(page)))
+                self.end_headers()
+                self.wfile.write(page)
+
+            def log_message(self, format, *args):
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.address = f"127.0.0.1:{self.server.server_address[1]}"
+        threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+
+    def page(self, version):
+        requests = (time.monotonic() - self.began) * {"v1": 8000, "v2": 2000}[version]
+        errors = math.floor(requests * self.errors[version])
+        return f'requests_total{{status="200"}} {math.floor(requests) - errors}\nrequests_total{{status="500"}} {errors}\n'
+
+    def close(self):
+        self.server.shutdown()
+        self.server.server_close()
+
+
+def scraping(exporter):
+    """Return a configuration that scrapes both versions every second."""
+    jobs = [
+        {"job_name": version, "metrics_path": f"/{version}", "static_configs": [{"targets": [exporter.address], "labels": {"version": version}}]}
+        for version in ("v1", "v2")
+    ]
+    return json.dumps({"global": {"scrape_interval": "1s", "scrape_timeout": "1s"}, "scrape_configs": jobs})
+
+
+if PROMETHEUS and PROMTOOL:
+
+    @pytest.mark.parametrize(("canary", "verdict"), [(0.005, "promote"), (0.08, "rollback")])
+    def test_a_prometheus_that_scrapes(canary, verdict, tmp_path, capsys):
+        exporter = Exporter({"v1": 0.005, "v2": canary})
+        process, url = load(tmp_path, [], scraping(exporter))
+        quick = {
+            "api_url": url, "metrics": [{**ERRORS, "limit": 0.05}], "start": None, "wait": True, "bin": 2, "poll": 1, "lag": 1, "warm_up": 2, "min_bins": 5,
+            "max_duration": 60, "stale_after": 4, "no_data_grace": 4,
+        }
+        try:
+            result = call(capsys, **quick)
+            assert result["verdict"] == verdict, result["reason"]
+            assert result["metrics"][0]["n0"] / result["metrics"][0]["n1"] == pytest.approx(4, rel=0.35)
+            if verdict == "rollback":
+                # From now on nothing is measured, and nothing is what it says.
+                exporter.close()
+                gone = call(capsys, **quick)
+                assert (gone["verdict"], gone["metrics"][0]["data_status"]) == ("no_data", "stale")
+        finally:
+            exporter.close()
+            process.terminate()
+            process.wait()
