@@ -111,9 +111,8 @@ class PyreqwestUpstream:
         builder = self._client.post(self._base + path).headers(headers).body_bytes(body)
         if not stream:
             try:
-                async with asyncio.timeout(head_timeout):
-                    return _Whole(await builder.build().send())
-            except TimeoutError as error:
+                return _Whole(await builder.timeout(timedelta(seconds=head_timeout)).build().send())
+            except pyreqwest.exceptions.RequestTimeoutError as error:
                 raise Stalled(f"no answer within {head_timeout:g} s") from error
             except pyreqwest.exceptions.PyreqwestError as error:
                 raise _failure(error) from error

@@ -58,7 +58,7 @@ class Journal:
         self._wake = threading.Condition()
         self._pending = bytearray()
         self._records = 0
-        self._batch: asyncio.Future[None] = self._loop.create_future()
+        self._batch: list[asyncio.Future[None]] = []
         self._wanted = False
         self._closing = False
         self._broken = False
@@ -73,16 +73,17 @@ class Journal:
         """The number of the segment that is being written."""
         return self._number
 
-    def append(self, record: Record) -> asyncio.Future[None]:
-        """Queue a record; the answer is done once it is on the disk (shared by all records of one sync: shield it)."""
+    def append(self, record: Record, waiter: asyncio.Future[None] | None = None) -> None:
+        """Queue a record; `waiter` is done once it is on the disk."""
         payload = self._encoder.encode(record)
         with self._wake:
             self._pending += _FRAME.pack(len(payload), zlib.crc32(payload))
             self._pending += payload
+            if waiter is not None:
+                self._batch.append(waiter)
             if not self._wanted:
                 self._wanted = True
                 self._wake.notify()
-            return self._batch
 
     async def append_durable(self, record: Record) -> None:
         """Append a record and wait until it is on the disk.
@@ -90,7 +91,9 @@ class Journal:
         Raises:
             JournalError: it could not be written (disk full, I/O error); nothing may be sent upstream then.
         """
-        await asyncio.shield(self.append(record))
+        waiter = self._loop.create_future()
+        self.append(record, waiter)
+        await waiter
 
     def rotate(self) -> int:
         """Ask for a new segment; returns the number of the last one that will hold what was appended before."""
@@ -114,8 +117,6 @@ class Journal:
         if empty and not self._broken:
             remove(self.folder)
         os.close(self._lock)
-        if not self._batch.done():
-            self._batch.cancel()
 
     def _open_segment(self) -> _Segment:
         return _Segment(self.folder / f"{self._number:010d}.journal")
@@ -129,16 +130,14 @@ class Journal:
                     return
                 data, self._pending = self._pending, bytearray()
                 self._wanted = False
-                batch, self._batch = self._batch, self._loop.create_future()
+                batch, self._batch = self._batch, []
                 full = self._size >= self._segment_bytes
                 self._size = 0 if full else self._size + len(data)
                 if full:
                     self._number += 1
             error = self._write(data, full)
-            try:
+            if batch:
                 self._loop.call_soon_threadsafe(_finish, batch, error)
-            except RuntimeError:
-                return
 
     def _write(self, data: bytearray, new_segment: bool) -> OSError | None:
         try:
@@ -180,16 +179,16 @@ class _Segment:
         os.close(self._descriptor)
 
 
-def _finish(batch: asyncio.Future[None], error: OSError | None) -> None:
-    if batch.done():
-        return
-    if error is None:
-        batch.set_result(None)
-        return
-    failure = JournalError(f"the spend journal cannot be written: {error.strerror}")
-    failure.__cause__ = error
-    batch.set_exception(failure)
-    batch.exception()  # nobody may be waiting; the next append asks again
+def _finish(batch: list[asyncio.Future[None]], error: OSError | None) -> None:
+    for waiter in batch:
+        if waiter.done():
+            continue  # cancelled
+        if error is None:
+            waiter.set_result(None)
+        else:
+            failure = JournalError(f"the spend journal cannot be written: {error.strerror}")
+            failure.__cause__ = error
+            waiter.set_exception(failure)
 
 
 def _take(folder: Path) -> int:

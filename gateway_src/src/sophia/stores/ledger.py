@@ -7,11 +7,12 @@ never back: applying the same records twice, or a late intent after its settleme
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import JSONB
 
 from sophia.stores.database import Database
 from sophia.stores.journal import Record
@@ -46,28 +47,22 @@ class LedgerStore:
     def __init__(self, database: Database, instance: str) -> None:
         self._database = database
         self._instance = instance
+        self._upsert = _upsert(database)
+        self._update = _update(database)
 
     async def apply(self, entries: dict[str, Entry]) -> None:
-        """Write entries in one transaction; the same again if applied twice."""
+        """Write entries in one transaction; the same again if applied twice.
+
+        Rows go over as one JSON document that the database takes apart: for a row, Python then does next to nothing,
+        and holds no lock that the event loop waits for.
+        """
         whole = [_row(entry.intent, entry.settlement, self._instance) for entry in entries.values() if entry.intent]
-        late = [entry.settlement for entry in entries.values() if entry.settlement and not entry.intent]
+        late = [_end_row(entry.settlement) for entry in entries.values() if entry.settlement and not entry.intent]
         async with self._database.write() as connection:
             if whole:
-                await connection.execute(self._upsert(), whole)
+                await connection.execute(self._upsert, {"rows": _ENCODER.encode(whole).decode()})
             if late:
-                rows = [{f"b_{name}": value for name, value in _settlement_row(end).items()} for end in late]
-                await connection.execute(_UPDATE, rows)
-
-    def _upsert(self) -> Any:
-        """Insert; where the row is there already, only an end that it does not have yet is written over it."""
-        statement = self._database.insert(spend)
-        changes: dict[str, Any] = {name: statement.excluded[name] for name in _END if name not in _KEEP}
-        changes |= {name: sa.func.coalesce(statement.excluded[name], spend.c[name]) for name in _KEEP}
-        return statement.on_conflict_do_update(
-            index_elements=["attempt"],
-            set_=changes,
-            where=sa.and_(spend.c.state != "settled", statement.excluded.state != "open"),
-        )
+                await connection.execute(self._update, {"rows": _ENCODER.encode(late).decode()})
 
     async def pending(self) -> list[tuple[Intent, Settlement | None, str]]:
         """Every attempt that is open or unconfirmed, what is known of its end, and the instance it belongs to."""
@@ -120,61 +115,100 @@ _END = (
     "settled_at",
     "source",
 )
-
-_UPDATE = (
-    sa.update(spend)
-    .where(spend.c.attempt == sa.bindparam("b_attempt"), spend.c.state != "settled")
-    .values(
-        {name: sa.bindparam(f"b_{name}") for name in _END if name not in _KEEP}
-        | {name: sa.func.coalesce(sa.bindparam(f"b_{name}"), spend.c[name]) for name in _KEEP}
-    )
+_INTENT = (
+    "attempt",
+    "request",
+    "at",
+    "organization",
+    "team",
+    "user",
+    "key",
+    "api",
+    "model",
+    "slot",
+    "reserved",
+    "instance",
+    "tags",
 )
+_ENCODER = msgspec.json.Encoder()
+_NO_END = ("open", None, None, None, None, None, 0, 0, 0, 0, None, None)
 
 
-def _row(intent: Intent, end: Settlement | None, instance: str) -> dict[str, Any]:
-    row: dict[str, Any] = {
-        "attempt": intent.attempt,
-        "request": intent.request,
-        "at": intent.at,
-        "organization": intent.organization,
-        "team": intent.team,
-        "user": intent.user,
-        "key": intent.key,
-        "api": intent.api,
-        "model": intent.model,
-        "slot": intent.slot,
-        "reserved": intent.reserved,
-        "instance": instance,
-        "tags": ",".join(intent.tags),
-    }
-    return row | (_settlement_row(end) if end is not None else _NO_END)
+def _members(database: Database, columns: Sequence[str]) -> tuple[Any, list[Any]]:
+    """The rows of the JSON document in `:rows`, and each column's value of one."""
+    if database.dialect == "postgresql":
+        rows = sa.func.jsonb_array_elements(sa.cast(sa.bindparam("rows"), JSONB)).table_valued("value").alias("rows")
+        texts = [sa.cast(rows.c.value, JSONB)[place].astext for place in range(len(columns))]
+    else:
+        rows = sa.func.json_each(sa.bindparam("rows")).table_valued("value").alias("rows")
+        texts = [sa.func.json_extract(rows.c.value, f"$[{place}]") for place in range(len(columns))]
+    return rows, [sa.cast(text, spend.c[name].type) for text, name in zip(texts, columns, strict=True)]
 
 
-def _settlement_row(end: Settlement) -> dict[str, Any]:
-    return {
-        "attempt": end.attempt,
-        "state": "unconfirmed" if end.cost is None else "settled",
-        "cost": end.cost,
-        "outcome": end.outcome,
-        "generation": end.generation,
-        "provider": end.provider,
-        "served_model": end.model,
-        "prompt_tokens": end.tokens.prompt,
-        "completion_tokens": end.tokens.completion,
-        "cached_tokens": end.tokens.cached,
-        "reasoning_tokens": end.tokens.reasoning,
-        "settled_at": end.at,
-        "source": end.source,
-    }
+def _upsert(database: Database) -> Any:
+    """Insert; where the row is there already, only an end that it does not have yet is written over it."""
+    columns = _INTENT + _END
+    rows, values = _members(database, columns)
+    # SQLite needs the WHERE to tell the upsert's ON from a join's.
+    statement = database.insert(spend).from_select(columns, sa.select(*values).select_from(rows).where(sa.true()))
+    changes: dict[str, Any] = {name: statement.excluded[name] for name in _END if name not in _KEEP}
+    changes |= {name: sa.func.coalesce(statement.excluded[name], spend.c[name]) for name in _KEEP}
+    return statement.on_conflict_do_update(
+        index_elements=["attempt"],
+        set_=changes,
+        where=sa.and_(spend.c.state != "settled", statement.excluded.state != "open"),
+    )
 
 
-_NO_END: dict[str, Any] = dict.fromkeys(_END) | {
-    "state": "open",
-    "prompt_tokens": 0,
-    "completion_tokens": 0,
-    "cached_tokens": 0,
-    "reasoning_tokens": 0,
-}
+def _update(database: Database) -> sa.Update:
+    """Write ends whose intents are in the table already."""
+    rows, (attempt, *values) = _members(database, ("attempt", *_END))
+    named = dict(zip(_END, values, strict=True))
+    labelled = [attempt.label("attempt"), *(value.label(name) for name, value in named.items())]
+    ends = sa.select(*labelled).select_from(rows).subquery("ends")
+    changes: dict[str, Any] = {name: ends.c[name] for name in _END if name not in _KEEP}
+    changes |= {name: sa.func.coalesce(ends.c[name], spend.c[name]) for name in _KEEP}
+    return sa.update(spend).where(spend.c.attempt == ends.c.attempt, spend.c.state != "settled").values(changes)
+
+
+def _row(intent: Intent, end: Settlement | None, instance: str) -> tuple[Any, ...]:
+    return (
+        intent.attempt,
+        intent.request,
+        intent.at,
+        intent.organization,
+        intent.team,
+        intent.user,
+        intent.key,
+        intent.api,
+        intent.model,
+        intent.slot,
+        intent.reserved,
+        instance,
+        ",".join(intent.tags),
+        *(_end(end) if end is not None else _NO_END),
+    )
+
+
+def _end_row(end: Settlement) -> tuple[Any, ...]:
+    return (end.attempt, *_end(end))
+
+
+def _end(end: Settlement) -> tuple[Any, ...]:
+    return (
+        "unconfirmed" if end.cost is None else "settled",
+        end.cost,
+        end.outcome,
+        end.generation,
+        end.provider,
+        end.model,
+        end.tokens.prompt,
+        end.tokens.completion,
+        end.tokens.cached,
+        end.tokens.reasoning,
+        end.at,
+        end.source,
+    )
 
 
 def _pending(row: Any) -> tuple[Intent, Settlement | None, str]:

@@ -200,6 +200,7 @@ class LocalReservations:
         self._day = -1
         self._open: dict[str, _Open] = {}
         self._freed = asyncio.Event()
+        self._seeding = asyncio.Lock()
 
     def restore(
         self,
@@ -311,14 +312,16 @@ class LocalReservations:
         return self._seed is not None and not (at // DAY == self._day and accounts in self._lines)
 
     async def _seed_accounts(self, accounts: tuple[Account, ...], at: int) -> None:
+        async with self._seeding:
+            await self._seed_missing(accounts, at)
+
+    async def _seed_missing(self, accounts: tuple[Account, ...], at: int) -> None:
         for account in accounts:
             window = window_start(account.period, at)
             key = (account.level, account.owner, account.period, window)
             if key in self._cells or self._seed is None:
                 continue
             spent, opened = await self._seed(*key)
-            if key in self._cells:
-                continue  # somebody else has asked meanwhile
             cell = self._cell(*key)
             cell.spent = spent
             for attempt, amount in opened:
