@@ -11,7 +11,7 @@ from litestar.middleware import DefineMiddleware
 
 from sophia.errors import ApiError
 from sophia.gateway.admin import docs, flags, keys, log, organizations, platform, teams, usage, users
-from sophia.gateway.admin.edge import Authentication, answer_error, answer_http_error, answer_unknown_error
+from sophia.gateway.admin.edge import Authentication, BodyRequest, answer_error, answer_http_error, answer_unknown_error
 from sophia.gateway.admin.services import Services, provide_call
 
 __all__ = ["create_admin"]
@@ -46,6 +46,7 @@ def create_admin(services: Services) -> Litestar:
         },
         state=State({"services": services}),
         openapi_config=docs.config,
+        request_class=BodyRequest,
         request_max_body_size=_MAX_BODY,
         logging_config=None,
     )

@@ -10,14 +10,16 @@ from typing import Any
 
 from litestar import Request, Response
 from litestar.connection import ASGIConnection
+from litestar.datastructures import State
 from litestar.exceptions import HTTPException
 from litestar.middleware import AbstractAuthenticationMiddleware, AuthenticationResult
 
-from sophia.errors import ApiError, ErrorBody, ErrorEnvelope, Unauthorized
+from sophia.errors import ApiError, BadRequest, ErrorBody, ErrorEnvelope, Unauthorized
 from sophia.gateway.admin.services import Services
+from sophia.stores.model import Principal
 from sophia.stores.registry import digest
 
-__all__ = ["Authentication", "answer_error", "answer_http_error", "answer_unknown_error"]
+__all__ = ["Authentication", "BodyRequest", "answer_error", "answer_http_error", "answer_unknown_error"]
 
 _log = logging.getLogger(__name__)
 _CODES = {400: "invalid_request", 404: "route_not_found", 405: "method_not_allowed", 413: "payload_too_large"}
@@ -47,6 +49,23 @@ class Authentication(AbstractAuthenticationMiddleware):
         if principal.expires_at is not None and principal.expires_at <= services.clock():
             raise Unauthorized("key_expired", "this key has expired; ask for a new one")
         return AuthenticationResult(user=principal, auth=None)
+
+
+class BodyRequest(Request[Principal, None, State]):
+    """A request whose body may be anything at all."""
+
+    async def json(self) -> Any:
+        """The decoded body.
+
+        Raises:
+            BadRequest: it is nested too deeply, or not UTF-8; what else is wrong with it the framework tells.
+        """
+        try:
+            return await super().json()
+        except (UnicodeDecodeError, RecursionError) as error:
+            raise BadRequest(
+                "invalid_request", "the body is not JSON of sensible depth in UTF-8", param="data"
+            ) from error
 
 
 def answer_error(_: Request[Any, Any, Any], error: ApiError) -> Response[ErrorEnvelope]:
