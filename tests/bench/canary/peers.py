@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The peers' rules on the same counts, and the rules that were considered and dropped.
 
-Read from the peers' sources: Flagger ``pkg/controller/scheduler_metrics.go``, Argo Rollouts ``docs/features/analysis.md``
+After the peers' sources: Flagger ``pkg/controller/scheduler_metrics.go``, Argo Rollouts ``docs/features/analysis.md``
 and ``metricproviders/prometheus``, Kayenta ``MannWhitneyClassifier.scala`` and ``NetflixACAJudge.scala``. The canary's
 share is held still, so that all see the same traffic.
 """
