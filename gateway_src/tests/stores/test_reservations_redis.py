@@ -189,6 +189,20 @@ async def test_a_window_that_begins_while_the_account_is_known_needs_no_seed(
         assert await client.ttl("sophia:{shared}:a:organization:org_a:day") > 0
 
 
+async def test_a_window_that_began_before_the_account_was_known_is_seeded(redis_socket: Path, redis_url: str) -> None:
+    midnight = window_start(Period.DAY, NOON) + DAY
+    ledger = Ledger()
+    ledger.intend("yesterday", CHAIN, 300, NOON)
+    ledger.settle("yesterday", 200)
+    ledger.intend("by a clock that is ahead", CHAIN, 300, midnight + 1_000_000_000)
+    ledger.settle("by a clock that is ahead", 100)
+    async with replica(redis_socket, ledger) as store:
+        assert await store.usage((USER,), midnight - 1_000_000_000) == [(200, 0)]
+        assert await store.usage((USER,), midnight) == [(100, 0)]
+        assert await store.usage((USER,), NOON - DAY) == [(0, 0)]
+        assert ledger.asked == 3
+
+
 async def test_everyone_waits_for_one_seed(redis_socket: Path, redis_url: str) -> None:
     ledger = Ledger()
     async with replica(redis_socket, ledger) as store:
