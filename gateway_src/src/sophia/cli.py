@@ -15,6 +15,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from rich.console import Console
 
+from sophia.admin_cli import admin
 from sophia.console.client import ClientError
 from sophia.settings import Settings, SettingsError, load
 
@@ -27,6 +28,7 @@ sandbox = typer.Typer(no_args_is_help=True, help="Run a loopback stand-in for a 
 app.add_typer(serve, name="serve")
 app.add_typer(config, name="config")
 app.add_typer(sandbox, name="sandbox")
+app.add_typer(admin, name="admin")
 
 ConfigFile = Annotated[Path, typer.Option("--config", "-c", help="The service's YAML configuration file.")]
 
