@@ -251,3 +251,10 @@ def test_a_stream_of_something_else_than_text_is_not_assembled(delta: Json) -> N
 @given(st.sampled_from(sorted(BODIES)), st.lists(st.binary(max_size=40)))
 def test_rubbish_is_not_assembled(api: str, events: list[bytes]) -> None:
     assert assemble(api, events) is None
+
+
+def test_a_client_that_did_not_ask_for_usage_finds_a_choice_in_every_chunk() -> None:
+    answer = kept("chat", chat())
+    chunks = [msgspec.json.decode(data) for data in datas(replay("chat", answer, include_usage=False))[:-1]]
+    assert all(chunk["choices"] for chunk in chunks)
+    assert chunks[-1]["usage"] == msgspec.json.decode(answer.body)["usage"]

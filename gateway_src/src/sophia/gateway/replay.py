@@ -81,16 +81,22 @@ def _is_text(value: Any) -> bool:
     return isinstance(value, str) and bool(value.strip())
 
 
-def replay(api: str, answer: Answer) -> list[bytes]:
+def replay(api: str, answer: Answer, *, include_usage: bool = True) -> list[bytes]:
     """The kept answer as server-sent events, one element an event.
+
+    A chat's usage comes in a chunk without choices only with `include_usage`, else in the chunk that finishes the
+    answer: clients that did not ask for it index `choices[0]` of every chunk.
 
     Raises:
         ValueError: an API without streams of text.
     """
-    events = {"chat": _chat_events, "messages": _message_events, "responses": _response_events}.get(api)
+    kept = _decode(answer.body)
+    if api == "chat":
+        return list(_chat_events(kept, include_usage))
+    events = {"messages": _message_events, "responses": _response_events}.get(api)
     if events is None:
         raise ValueError(f"{api} has no stream to replay")
-    return list(events(_decode(answer.body)))
+    return list(events(kept))
 
 
 def assemble(api: str, events: Iterable[bytes]) -> bytes | None:
@@ -195,13 +201,13 @@ def _pieces(text: str) -> Iterator[str]:
         start = end
 
 
-def _chat_events(answer: Json) -> Iterator[bytes]:
+def _chat_events(answer: Json, include_usage: bool) -> Iterator[bytes]:
     choice = answer["choices"][0]
     message = choice["message"]
     shared = {k: v for k, v in answer.items() if k not in ("choices", "usage")} | {"object": "chat.completion.chunk"}
 
-    def chunk(delta: Json, finish: str | None = None, **rest: Any) -> bytes:
-        return _event(shared | {"choices": [{"index": 0, "delta": delta, "finish_reason": finish, **rest}]})
+    def chunk(delta: Json, **rest: Any) -> bytes:
+        return _event(shared | {"choices": [{"index": 0, "delta": delta, "finish_reason": None, **rest}]})
 
     yield chunk({"role": message.get("role", "assistant"), "content": ""})
     thought = {k: message[k] for k in ("reasoning", "reasoning_details") if message.get(k)}
@@ -212,9 +218,11 @@ def _chat_events(answer: Json) -> Iterator[bytes]:
     if message.get("annotations"):
         yield chunk({"content": "", "annotations": message["annotations"]})
     native = {k: choice[k] for k in ("native_finish_reason",) if k in choice}
-    yield chunk({"content": ""}, "stop", **native)
-    if isinstance(answer.get("usage"), dict):
-        yield _event(shared | {"choices": [], "usage": answer["usage"]})
+    usage = {"usage": answer["usage"]} if isinstance(answer.get("usage"), dict) else {}
+    finish = {"index": 0, "delta": {"content": ""}, "finish_reason": "stop", **native}
+    yield _event(shared | {"choices": [finish]} | ({} if include_usage else usage))
+    if usage and include_usage:
+        yield _event(shared | {"choices": []} | usage)
     yield b"data: [DONE]\n\n"
 
 
