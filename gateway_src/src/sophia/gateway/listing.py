@@ -50,7 +50,7 @@ def _render(catalogue: Catalogue, principal: Principal) -> bytes:
         for model in catalogue.models.values()
         if catalogue.refusal(model, principal) is None
     ]
-    return msgspec.json.encode({"object": "list", "data": data})
+    return msgspec.json.encode({"object": "list", "data": data, "total_count": len(data), "links": {"next": None}})
 
 
 def _entry(raw: bytes, identifier: str) -> dict[str, Any]:
