@@ -204,8 +204,8 @@ class ChatApi:
         self, exchange: Exchange, principal: Principal, journey: Journey, conversation: str | None
     ) -> _Answer | None:
         """Relay the text; None where it did not come whole."""
-        gone = asyncio.create_task(disconnected(exchange.receive))
         relay, candidate = await self._pipeline.stream(journey)
+        gone = asyncio.create_task(disconnected(exchange.receive))
         exchange.model = candidate.model.id
         exchange.waited = journey.request.waited
         exchange.status = 200
