@@ -167,13 +167,15 @@ class Gateway:
         if found is not None:
             handler, exchange.dialect = found
             if method != "POST":
-                raise _method_not_allowed(exchange, path, "POST")
+                raise _method_not_allowed(path, "POST")
             await handler(exchange)
         elif path == "/v1/models" or path.startswith("/v1/models/"):
             if method != "GET":
-                raise _method_not_allowed(exchange, path, "GET")
+                raise _method_not_allowed(path, "GET")
             await self._models(exchange, path)
         else:
+            if path.startswith("/v1/messages/"):
+                exchange.dialect = MESSAGES
             raise NotFound("unknown_path", f"There is no {path} here; the API starts at /v1 (see /admin/v1/docs).")
 
     def _authenticate(self, exchange: Exchange, scope: str) -> Principal:
@@ -308,7 +310,8 @@ class Gateway:
             return
         headers = [pair for pair in headers if pair[0] != b"content-type"]
         await start(exchange.send, 200, [*_SSE, *headers])
-        body = b"".join(replay(exchange.dialect.api, hit.answer))
+        call = journey.request.call
+        body = b"".join(replay(exchange.dialect.api, hit.answer, include_usage=call.include_usage))
         await exchange.send({"type": "http.response.body", "body": body})
 
     async def _own_chat(self, exchange: Exchange) -> None:
@@ -366,6 +369,8 @@ class Gateway:
             headers += error.headers
         if error.retry_after is not None:
             headers.append((b"retry-after", b"%d" % max(1, -(-error.retry_after // 1))))
+        if error.status == 405:
+            headers.append((b"allow", b"GET" if exchange.scope["path"].startswith("/v1/models") else b"POST"))
         if isinstance(error, Unauthorized):
             headers.append((b"www-authenticate", b"Bearer"))
         await respond(exchange.send, error.status, headers, body)
@@ -424,13 +429,17 @@ def _identity(scope: Scope) -> str:
 
 
 def _deadline(scope: Scope) -> float | None:
-    """The client's own deadline: `x-request-timeout` in seconds, or the SDKs' `x-stainless-timeout`."""
-    value = header(scope, b"x-request-timeout") or header(scope, b"x-stainless-timeout")
+    """The client's own deadline: `x-request-timeout` in seconds, or the SDKs' `x-stainless-timeout`, which may hold
+    anything (Anthropic's SDK writes NOT_GIVEN where it has none)."""
+    asked = header(scope, b"x-request-timeout")
+    value = header(scope, b"x-stainless-timeout") if asked is None else asked
     if value is None:
         return None
     try:
         seconds = float(value)
     except ValueError:
+        if asked is None:
+            return None
         raise BadRequest("invalid_value", "x-request-timeout: must be a number of seconds") from None
     if not 0 < seconds < 86_400:
         return None
@@ -446,7 +455,7 @@ def _error_body(exchange: Exchange, error: ApiError) -> bytes:
     return exchange.dialect.error(error)
 
 
-def _method_not_allowed(exchange: Exchange, path: str, method: str) -> ApiError:
+def _method_not_allowed(path: str, method: str) -> ApiError:
     return BadRequest("method_not_allowed", f"{path} answers {method} only.", status=405)
 
 
