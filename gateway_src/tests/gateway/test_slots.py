@@ -75,7 +75,10 @@ def test_a_slot_whose_file_goes_is_empty(slots: Slots, tmp_path: Path) -> None:
 
 def test_requests_in_flight_are_counted_by_hash(slots: Slots) -> None:
     slot = slots.loaded["primary"]
-    with slots.using(slot), slots.using(slot):
-        assert slots.in_flight[slot.hash] == 2
+    slots.enter(slot)
+    slots.enter(slot)
+    assert slots.in_flight[slot.hash] == 2
+    slots.leave(slot)
+    slots.leave(slot)
     assert slots.in_flight[slot.hash] == 0
     assert "sk-one" not in repr(slot)

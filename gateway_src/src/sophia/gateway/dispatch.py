@@ -133,12 +133,13 @@ class Dispatcher:
         course = _Course(request, plan, self._slots, self._breakers, self._settings)
         while True:
             attempt = await self._begin(request, course)
-            with self._slots.using(attempt.slot):
-                try:
-                    delivered = await self._ask(request, attempt, course.tries)
-                except _Failed as failure:
-                    await course.after(attempt.candidate, attempt.slot, failure.fault)
-                    continue
+            try:
+                delivered = await self._ask(request, attempt, course.tries)
+            except _Failed as failure:
+                await course.after(attempt.candidate, attempt.slot, failure.fault)
+                continue
+            finally:
+                self._slots.leave(attempt.slot)
             self._breakers.success(attempt.candidate.model.id)
             return delivered
 
@@ -159,11 +160,13 @@ class Dispatcher:
             return relay, attempt.candidate
 
     async def _begin(self, request: Request, course: _Course) -> _Attempt:
-        """Choose, reserve, and make the intent durable."""
+        """Choose, reserve, and make the intent durable. The key counts as in flight from here on."""
         candidate, slot = course.next()
+        self._slots.enter(slot)
         try:
             return await self._promise(request, course, candidate, slot)
         except BaseException:
+            self._slots.leave(slot)
             self._breakers.release(candidate.model.id)
             raise
 
@@ -298,16 +301,14 @@ class Dispatcher:
 
     async def _open(self, request: Request, attempt: _Attempt) -> Relay:
         """Open a stream and read up to its first content."""
-        flight = self._slots.using(attempt.slot)
-        flight.__enter__()
         try:
             reply = await self._send(request, attempt, stream=True)
         except BaseException:
-            flight.__exit__(None, None, None)
+            self._slots.leave(attempt.slot)
             raise
 
         async def ended(end: End) -> None:
-            flight.__exit__(None, None, None)
+            self._slots.leave(attempt.slot)
             await self._stream_ended(attempt, end)
 
         started = time.perf_counter()

@@ -9,26 +9,23 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from decimal import Decimal
-from typing import Any
 
 import msgspec
 
-from sophia.errors import BadRequest
 from sophia.gateway.breaker import Breakers
 from sophia.gateway.cache import Answer, Cache, CacheControls, CacheQuery, Hit
 from sophia.gateway.catalogue import Shelf
 from sophia.gateway.dialects import Call, Dialect
-from sophia.gateway.dialects.base import member
 from sophia.gateway.dispatch import Delivered, Dispatcher, Request
 from sophia.gateway.flags import FlagSet
 from sophia.gateway.judge import Task, judge
 from sophia.gateway.limits import Headers, Limits
+from sophia.gateway.load import load_of, max_price_of
 from sophia.gateway.metrics import Metrics
 from sophia.gateway.plan import Ask, Candidate, Plan, plan
-from sophia.gateway.prices import Load, MaxPrice, PriceError, prompt_bound, prompt_estimate, rate
+from sophia.gateway.prices import MaxPrice, prompt_estimate
 from sophia.gateway.relay import Relay
 from sophia.stores.model import Principal, Tokens
 
@@ -97,7 +94,7 @@ class Pipeline:
         admitted = time.perf_counter()
         self._metrics.stage("limits", admitted - begun)
         seconds = min(deadline or self._deadline, self._deadline)
-        max_price = _max_price(call.provider)
+        max_price = max_price_of(call.provider)
         route = self._plan(principal, dialect, call, estimate, seconds, max_price)
         planned = time.perf_counter()
         self._metrics.stage("plan", planned - admitted)
@@ -106,7 +103,7 @@ class Pipeline:
             principal=principal,
             dialect=dialect,
             call=call,
-            load=_load(call),
+            load=load_of(call),
             max_price=max_price,
             received=received,
             deadline=received + seconds,
@@ -220,56 +217,6 @@ def _judge(call: Call) -> Task:
     if call.model and not call.model.startswith("auto"):
         return _NAMED
     return judge([{"role": turn.role, "content": turn.text()} for turn in call.turns], pictures=call.images > 0)
-
-
-def _load(call: Call) -> Load:
-    """What the request may use at most; its output is left open where the client does not bound it."""
-    searches, results, pages = _plugins(call)
-    return Load(
-        prompt_tokens=prompt_bound(call.prompt_bytes, len(call.turns), call.tool_bytes),
-        output_tokens=call.max_output,
-        choices=call.choices,
-        images=call.images,
-        searches=searches,
-        results=results,
-        pages=pages,
-    )
-
-
-class _Plugin(msgspec.Struct):
-    id: str = ""
-    max_results: int = 5
-
-
-_PAGES = 1000
-
-
-def _plugins(call: Call) -> tuple[int, int, int]:
-    """Searches, results per search and pages that the request's plugins may bill."""
-    plugins: list[_Plugin] | None = member(call.fields, "plugins", list[_Plugin])
-    if plugins is None:
-        return (1 if "web_search_options" in call.fields or call.model.endswith(":online") else 0), 5, 0
-    web = [plugin for plugin in plugins if plugin.id in ("web", "web-fetch")]
-    files = any(plugin.id == "file-parser" for plugin in plugins)
-    return len(web), max((plugin.max_results for plugin in web), default=5), _PAGES if files else 0
-
-
-def _max_price(provider: Mapping[str, Any]) -> MaxPrice | None:
-    """The request's own `provider.max_price` (USD per million tokens; per request and image in USD)."""
-    asked = provider.get("max_price")
-    if not isinstance(asked, Mapping):
-        return None
-    try:
-        return MaxPrice(
-            *(None if asked.get(name) is None else _per_token(asked[name]) for name in ("prompt", "completion")),
-            *(None if asked.get(name) is None else rate(asked[name]) for name in ("request", "image")),
-        )
-    except PriceError as error:
-        raise BadRequest("invalid_value", f"provider.max_price: {error}", param="provider") from error
-
-
-def _per_token(value: Any) -> int:
-    return rate(Decimal(rate(value)).scaleb(-21))
 
 
 def _identify(call: Call, principal: Principal) -> None:

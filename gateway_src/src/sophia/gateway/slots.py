@@ -12,8 +12,7 @@ import asyncio
 import hashlib
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import msgspec
@@ -111,14 +110,13 @@ class Slots:
         """The loaded key of this name."""
         return next((slot for slot in self.loaded.values() if slot.hash == key_hash), None)
 
-    @contextmanager
-    def using(self, slot: Slot) -> Iterator[None]:
-        """Count a request in flight on the key."""
+    def enter(self, slot: Slot) -> None:
+        """Count a request on the key: in the same step as `pick`, so that a key chosen is never taken for idle."""
         self.in_flight[slot.hash] += 1
-        try:
-            yield
-        finally:
-            self.in_flight[slot.hash] -= 1
+
+    def leave(self, slot: Slot) -> None:
+        """The request is done with the key."""
+        self.in_flight[slot.hash] -= 1
 
     async def watch(self) -> None:
         """Reload changed files for ever."""
