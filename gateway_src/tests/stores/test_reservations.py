@@ -307,3 +307,19 @@ async def test_old_windows_are_forgotten_in_memory() -> None:
         await store.reserve(f"a{number}", CHAIN, 1, NOON + number * DAY)
         await store.settle(f"a{number}", 1)
     assert len(store._cells) <= 2 * len(CHAIN)
+
+
+async def test_growth_is_refused_also_where_a_window_joined_later() -> None:
+    opened: list[tuple[str, int]] = []
+
+    async def seed(level: Level, owner: str, period: Period, window: int) -> tuple[int, list[tuple[str, int]]]:
+        return 0, opened
+
+    store = LocalReservations(seed)
+    await store.reserve("a1", (USER_DAY,), 200, NOON)
+    opened.append(("a1", 200))
+    assert await store.usage((ORG_DAY,), NOON) == [(0, 200)]
+    assert await store.resize("a1", 301) == Refusal("reserved", USER_DAY, 100, 1.0)
+    assert await store.resize("a1", 300) is None
+    assert await store.settle("a1", 50) == Settled(True)
+    assert await store.usage((ORG_DAY, USER_DAY), NOON) == [(50, 0)] * 2

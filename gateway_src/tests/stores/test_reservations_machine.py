@@ -84,6 +84,7 @@ class Machine(RuleBasedStateMachine):
     """The calls that are the same for every implementation."""
 
     make: ClassVar[Callable[[Machine], Reservations]]
+    grows_what_was_lost = True  # whether a reservation can be resized by a process that did not make it
 
     def __init__(self) -> None:
         super().__init__()
@@ -179,7 +180,7 @@ class Machine(RuleBasedStateMachine):
     def resize(self, data: st.DataObject, amount: int) -> None:
         attempt = data.draw(st.sampled_from(sorted(self.model.open.keys() - self.held)))
         accounts, before, at = self.model.open[attempt]
-        if not accounts:
+        if not accounts or (attempt in self.lost and not self.grows_what_was_lost):
             return
         growth = amount - before
         refusal = self.run(self.store.resize(attempt, amount))
@@ -201,6 +202,12 @@ class Machine(RuleBasedStateMachine):
         budget = data.draw(st.sampled_from(BUDGETS))
         if self.caps[budget] is not None:
             self.caps[budget] = cap
+
+    async def seed(self, level: Level, owner: str, period: Period, window: int) -> tuple[int, list[tuple[str, int]]]:
+        key = (level, owner, period, window)
+        entries = self.model.open.items()
+        opened = [(name, amount) for name, (accounts, amount, at) in entries if key in self.model.windows(accounts, at)]
+        return self.model.spent[key], opened
 
     @rule()
     def restart(self) -> None:
@@ -258,6 +265,19 @@ class LocalMachine(Machine):
         self.look()
 
 
+class SeededMachine(Machine):
+    """One process, which restarts with nothing and asks the ledger for each window when it needs it."""
+
+    grows_what_was_lost = False
+
+    def make(self) -> Reservations:
+        return LocalReservations(self.seed)
+
+    def lose_everything(self) -> None:
+        self.store = self.make()
+        self.lost |= self.model.open.keys()
+
+
 class RedisMachine(Machine):
     """Redis, which loses its data; the same process goes on."""
 
@@ -266,12 +286,6 @@ class RedisMachine(Machine):
     def make(self) -> Reservations:
         self.client: Redis = open_redis(f"unix://{self.socket}", connections=4)
         return RedisReservations(self.client, self.seed, "replica-1", timeout=30.0, grace=0.0)
-
-    async def seed(self, level: Level, owner: str, period: Period, window: int) -> tuple[int, list[tuple[str, int]]]:
-        key = (level, owner, period, window)
-        entries = self.model.open.items()
-        opened = [(name, amount) for name, (accounts, amount, at) in entries if key in self.model.windows(accounts, at)]
-        return self.model.spent[key], opened
 
     def lose_everything(self) -> None:
         self.run(self.client.flushall())
@@ -282,8 +296,9 @@ class RedisMachine(Machine):
         await self.client.aclose()
 
 
-def test_any_history_in_process() -> None:
-    run_state_machine_as_test(LocalMachine, settings=settings(max_examples=80, stateful_step_count=40, deadline=None))
+@pytest.mark.parametrize("machine", [LocalMachine, SeededMachine])
+def test_any_history_in_process(machine: type[Machine]) -> None:
+    run_state_machine_as_test(machine, settings=settings(max_examples=50, stateful_step_count=40, deadline=None))
 
 
 def test_any_history_in_redis(redis_socket: Path) -> None:

@@ -250,7 +250,8 @@ class LocalReservations:
             raise LookupError(f"{attempt} is not an open reservation")
         growth = amount - entry.amount
         if growth > 0 and any(cap - cell.spent - cell.reserved < growth for cap, cell in entry.line):
-            return _refusal(entry.accounts, entry.line, growth, entry.at)
+            # Windows that joined by a seed have no cap of their own here, and stand behind the accounts' own.
+            return _refusal(entry.accounts, entry.line[: len(entry.accounts)], growth, entry.at)
         for _, cell in entry.line:
             cell.reserved += growth
         entry.amount = amount
