@@ -136,13 +136,20 @@ class Bed:
         """A request to the management API as the platform's administrator."""
         return self.call(method, f"{self.url}/admin/v1{path}", body, self.admin_key)
 
-    def tenant(self, name: str, budgets: dict[str, str] | None = None, limits: dict[str, int] | None = None) -> str:
-        """Make an organisation with a team, a user and a key; the key's secret."""
+    def tenant(
+        self,
+        name: str,
+        budgets: dict[str, str] | None = None,
+        limits: dict[str, int] | None = None,
+        everywhere: dict[str, str] | None = None,
+    ) -> str:
+        """Make an organisation (with `budgets`), a team, a user and a key (with `everywhere`); the key's secret."""
+        below = {"budgets": everywhere or {}}
         organization = self.admin("POST", "/organizations", {"name": name, "budgets": budgets or {}})["id"]
-        team = self.admin("POST", "/teams", {"name": "team", "organization": organization})["id"]
+        team = self.admin("POST", "/teams", {"name": "team", "organization": organization} | below)["id"]
         person = {"name": "user", "email": f"user@{name}.test", "organization": organization, "team": team}
-        user = self.admin("POST", "/users", person)["id"]
-        key = {"name": "key", "user": user, "limits": limits or {"requests_per_minute": 1_000_000}}
+        user = self.admin("POST", "/users", person | below)["id"]
+        key = {"name": "key", "user": user, "limits": limits or {"requests_per_minute": 1_000_000}} | below
         secret: str = self.admin("POST", "/keys", key)["secret"]
         return secret
 

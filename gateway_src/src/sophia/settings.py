@@ -108,6 +108,8 @@ class CacheSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ttl: float = 3600.0
     similarity: float = 0.95
     embedder: str = "off"
+    local_model: str | None = None
+    embed_timeout: float = 0.5
     embedding_model: str = "openai/text-embedding-3-small"
     entries: int = 100_000
     max_bytes: int = 256 * 1024 * 1024

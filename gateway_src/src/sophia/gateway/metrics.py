@@ -6,9 +6,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from sophia.gateway.cache import CacheCounts
 from sophia.gateway.slots import Slots
 from sophia.gateway.tally import Count, Spread
 
@@ -133,6 +134,10 @@ class Metrics:
         """Read at each scrape: key slots, ``(open, unconfirmed, unconfirmed nano-dollars)``, breakers, catalogue."""
         self.registry.register(_State(slots, unsettled, breakers, catalogue_age))
 
+    def watch_cache(self, counts: CacheCounts) -> None:
+        """Read at each scrape: what the cache has saved, joined and refused."""
+        self.registry.register(_CacheState(counts))
+
     def render(self) -> bytes:
         """The exposition text."""
         return generate_latest(self.registry)
@@ -183,3 +188,31 @@ class _State(Collector):
         yield GaugeMetricFamily(
             "sophia_catalogue_age_seconds", "Since OpenRouter's catalogue was last read", self._catalogue_age()
         )
+
+
+class _CacheState(Collector):
+    def __init__(self, counts: CacheCounts) -> None:
+        self._counts = counts
+
+    def collect(self) -> Iterable[CounterMetricFamily]:
+        counts = self._counts
+        for name, text, value in (
+            (
+                "sophia_cache_saved_dollars",
+                "What answers from the cache had cost when they were made",
+                counts.saved / 1e9,
+            ),
+            ("sophia_cache_coalesced", "Hits of requests that waited for the same one under way", counts.coalesced),
+            (
+                "sophia_cache_failures",
+                "Times that a cache store or the embedder did not answer",
+                counts.store_failures + counts.embedding_failures,
+            ),
+        ):
+            yield CounterMetricFamily(name, text, value)
+        objections = CounterMetricFamily(
+            "sophia_cache_objections", "Near questions that a guard told apart, by reason", labels=("reason",)
+        )
+        for reason, count in counts.objections.items():
+            objections.add_metric((reason,), count)
+        yield objections

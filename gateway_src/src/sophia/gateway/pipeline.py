@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import msgspec
 
 from sophia.gateway.breaker import Breakers
-from sophia.gateway.cache import Answer, Cache, CacheControls, CacheQuery, Hit
+from sophia.gateway.cache import Answer, Cache, CacheControls, CacheQuery, Hit, assemble
 from sophia.gateway.catalogue import Shelf
 from sophia.gateway.dialects import Call, Dialect
 from sophia.gateway.dispatch import Delivered, Dispatcher, Request
@@ -183,7 +183,7 @@ class Pipeline:
     async def streamed(self, journey: Journey, relay: Relay) -> None:
         """The stream is over: keep its answer where it came whole, and correct the token rate."""
         if relay.whole and relay.kept is not None and journey.query is not None:
-            body = journey.request.dialect.assemble(relay.kept)
+            body = assemble(journey.request.dialect.api, relay.kept)
             if body is not None:
                 now = self._clock()
                 answer = Answer(
@@ -205,6 +205,10 @@ class Pipeline:
         """Let others who wait for the same answer go on."""
         if self._cache is not None and journey.query is not None:
             self._cache.release(journey.query)
+
+    async def close(self) -> None:
+        """Wait for answers that are still being stored."""
+        await asyncio.gather(*self._stores, return_exceptions=True)
 
     async def _correct(self, journey: Journey, tokens: Tokens | None) -> None:
         if tokens is not None:

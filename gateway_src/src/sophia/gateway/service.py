@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import hashlib
 import logging
 import os
 import socket
@@ -24,13 +25,14 @@ from sophia.errors import ApiError, Unavailable
 from sophia.gateway.admin import Services, create_admin
 from sophia.gateway.app import Gateway
 from sophia.gateway.asgi import Receive, Scope, Send, respond
+from sophia.gateway.billed import BilledEmbeddings
 from sophia.gateway.breaker import Breakers
 from sophia.gateway.budget import Budget
 from sophia.gateway.cache import Cache
 from sophia.gateway.catalogue import CatalogueError, Shelf
 from sophia.gateway.chat import ChatApi
 from sophia.gateway.dispatch import Dispatcher
-from sophia.gateway.embed import Embedder, LocalEmbedder
+from sophia.gateway.embed import Embedder, LocalEmbedder, ProviderEmbedder
 from sophia.gateway.flags import FlagSet
 from sophia.gateway.judge import KINDS
 from sophia.gateway.ledger import Ledger
@@ -62,7 +64,8 @@ from sophia.stores.reservations_redis import RedisReservations
 from sophia.stores.schema import migrate
 from sophia.stores.scripts import open_redis
 from sophia.stores.tenancy import Tenancy
-from sophia.stores.vectors import LocalVectors
+from sophia.stores.vectors import LocalVectors, VectorStore
+from sophia.stores.vectors_redis import RedisVectors
 
 __all__ = ["Service"]
 
@@ -121,9 +124,23 @@ class Service:
             dispatch.breaker_failures, dispatch.breaker_window, dispatch.breaker_cooldown, dispatch.retry_budget
         )
         self.shelf = Shelf(self._fetch_models, self._rules(settings), time.monotonic)
+        self.dispatcher = Dispatcher(
+            client=self.client,
+            slots=self.slots,
+            ledger=self.ledger,
+            budget=self.budget,
+            reservations=self.reservations,
+            breakers=self.breakers,
+            metrics=self.metrics,
+            settings=settings,
+            clock=clock,
+        )
+        self.embedder = self._open_embedder() if settings.cache.enabled else None
         self.cache = self._open_cache() if settings.cache.enabled else None
         self.app = self._build()
         self.metrics.watch(self.slots, self._unsettled, self.breakers.states, lambda: self.shelf.age)
+        if self.cache is not None:
+            self.metrics.watch_cache(self.cache.counts)
 
     async def open(self) -> None:
         """Read what can be read beside a worker that still serves.
@@ -131,6 +148,7 @@ class Service:
         Raises:
             SchemaError: the database needs a newer program.
             FlagFileError, RulesError: a file is wrong.
+            EmbeddingError: the semantic cache's local model is not there.
         """
         self.slots.load()
         self.flags.reload()
@@ -141,6 +159,8 @@ class Service:
         except Unavailable as error:
             _LOG.warning("starting without the database", extra={"reason": error.message})
         await self._refresh_once()
+        if self.embedder is not None:
+            await self.embedder.open()
 
     async def take_over(self) -> None:
         """Become the process that serves: restore the unsettled, start the work in the background."""
@@ -161,9 +181,12 @@ class Service:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.pipeline.close()
         await self.budget.close()
         await self.ledger.stop()
         await self.reservations.close()
+        if self.embedder is not None:
+            await self.embedder.close()
         await self.client.close()
         if self.redis is not None:
             await self.redis.aclose()
@@ -174,7 +197,7 @@ class Service:
         """Put in force what can change without a restart: keys, the models and flags files, the administrator's key."""
         for name, action in (
             ("key files", self.slots.load),
-            ("models file", lambda: self.shelf.reload(self._rules(settings))),
+            ("models file", self._reload_rules),
             ("flags file", self.flags.reload),
             ("administrator's key", self.tenancy.reload),
         ):
@@ -183,6 +206,11 @@ class Service:
             except Exception as error:
                 _LOG.error("not reloaded", extra={"what": name, "reason": str(error)})
         _LOG.info("configuration reloaded")
+
+    def _reload_rules(self) -> None:
+        self.shelf.reload(self._rules(self.settings))
+        if self.cache is not None:
+            self.cache.set_version(self._rules_digest())
 
     async def metrics_app(self, scope: Scope, receive: Receive, send: Send) -> None:
         """`GET /metrics` on its own port; `/health/…` there as well, for probes."""
@@ -296,18 +324,41 @@ class Service:
         _LOG.warning("rate limits are not kept while Redis is away", extra={"reason": reason})
         self.metrics.rates_away()
 
+    def _open_embedder(self) -> Embedder | None:
+        settings = self.settings.cache
+        if settings.embedder == "local":
+            return LocalEmbedder(settings.local_model)
+        if settings.embedder == "provider":
+            model = settings.embedding_model
+            call = BilledEmbeddings(self.dispatcher, self.shelf, self._flag_set, self.breakers, model)
+            return ProviderEmbedder(model, call)
+        return None
+
     def _open_cache(self) -> Cache:
         settings = self.settings.cache
         exact: ExactStore
+        vectors: VectorStore | None = None
         if self.redis is not None:
             exact = RedisExact(self.redis)
+            vectors = RedisVectors(self.redis) if self.embedder is not None else None
         else:
             exact = LocalExact(entries=settings.entries, max_bytes=settings.max_bytes)
-        embedder: Embedder | None = None
-        if settings.embedder == "local":
-            embedder = LocalEmbedder()
-        vectors = LocalVectors() if embedder is not None else None
-        return Cache(exact, vectors, embedder, ttl=settings.ttl, similarity=settings.similarity, clock=self._clock)
+            vectors = LocalVectors() if self.embedder is not None else None
+        return Cache(
+            exact,
+            vectors,
+            self.embedder,
+            ttl=settings.ttl,
+            similarity=settings.similarity,
+            embed_timeout=settings.embed_timeout,
+            version=self._rules_digest(),
+            clock=self._clock,
+        )
+
+    def _rules_digest(self) -> str:
+        """Names the data that answers are planned by: entries made under other rules are not found."""
+        file = self.settings.models_file
+        return "" if file is None else hashlib.sha256(file.read_bytes()).hexdigest()
 
     def _rules(self, settings: Settings) -> Rules:
         file: Path | None = settings.models_file
@@ -315,24 +366,13 @@ class Service:
 
     def _build(self) -> Gateway:
         settings = self.settings
-        dispatcher = Dispatcher(
-            client=self.client,
-            slots=self.slots,
-            ledger=self.ledger,
-            budget=self.budget,
-            reservations=self.reservations,
-            breakers=self.breakers,
-            metrics=self.metrics,
-            settings=settings,
-            clock=self._clock,
-        )
-        pipeline = Pipeline(
+        self.pipeline = pipeline = Pipeline(
             limits=Limits(self._open_rates()),
             shelf=self.shelf,
-            flags=lambda: FlagSet(self.flags.current),
+            flags=self._flag_set,
             breakers=self.breakers,
             cache=self.cache,
-            dispatcher=dispatcher,
+            dispatcher=self.dispatcher,
             metrics=self.metrics,
             deadline=settings.dispatch.deadline,
             clock=self._clock,
@@ -362,6 +402,9 @@ class Service:
             max_body=settings.max_body,
             clock=self._clock,
         )
+
+    def _flag_set(self) -> FlagSet:
+        return FlagSet(self.flags.current)
 
     async def _budget_left(self, principal: Principal) -> int | None:
         return await self.budget.headroom(principal.accounts, organization=principal.organization)

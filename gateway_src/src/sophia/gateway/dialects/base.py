@@ -151,9 +151,6 @@ class Dialect(Protocol):
     def piece(self, event: Event) -> Piece:
         """Read one event. Raises `ValueError` where it is malformed."""
 
-    def assemble(self, events: list[bytes]) -> bytes | None:
-        """The whole answer that a stream's events (their data) amount to; None where that is not kept."""
-
     def error(self, error: ApiError) -> bytes:
         """An error as this API's clients expect it."""
 

@@ -208,26 +208,6 @@ class Chat:
             answer.usage.usage() if answer.usage else None,
         )
 
-    def assemble(self, events: list[bytes]) -> bytes | None:
-        """Text of one choice; an answer with anything else in it is not put together."""
-        text: list[str] = []
-        whole: dict[str, Any] = {}
-        finish: str | None = None
-        for data in events:
-            chunk = msgspec.json.decode(data, type=dict[str, Any])
-            whole = chunk | whole
-            whole["usage"] = chunk.get("usage") or whole.get("usage")
-            for choice in chunk.get("choices") or []:
-                delta = choice.get("delta") or {}
-                odd = any(value for name, value in delta.items() if name not in ("role", "content"))
-                if odd or choice.get("index") != 0 or not isinstance(delta.get("content") or "", str):
-                    return None
-                text.append(delta.get("content") or "")
-                finish = choice.get("finish_reason") or finish
-        message = {"role": "assistant", "content": "".join(text), "refusal": None}
-        choices = [{"index": 0, "message": message, "finish_reason": finish, "logprobs": None}]
-        return msgspec.json.encode(whole | {"object": "chat.completion", "choices": choices})
-
     def error(self, error: ApiError) -> bytes:
         return openai_error(error)
 

@@ -76,10 +76,6 @@ class Embeddings:
     def piece(self, event: Event) -> Piece:
         raise ValueError("embeddings are not streamed")
 
-    def assemble(self, events: list[bytes]) -> bytes | None:
-        """Never streamed."""
-        return None
-
     def error(self, error: ApiError) -> bytes:
         return openai_error(error)
 

@@ -162,10 +162,6 @@ class Messages:
             return Piece(PieceKind.DONE)
         return Piece(PieceKind.OTHER)
 
-    def assemble(self, events: list[bytes]) -> bytes | None:
-        """Not put together: a message's blocks come in pieces of many kinds."""
-        return None
-
     def error(self, error: ApiError) -> bytes:
         return msgspec.json.encode(_error(error))
 

@@ -186,12 +186,6 @@ class Responses:
             return Piece(PieceKind.CONTENT, text=text)
         return Piece(PieceKind.HEAD if answer is not None else PieceKind.OTHER, model=model)
 
-    def assemble(self, events: list[bytes]) -> bytes | None:
-        """The closing event carries the whole answer."""
-        last = msgspec.json.decode(events[-1], type=dict[str, msgspec.Raw]) if events else {}
-        answer = last.get("response")
-        return None if answer is None else bytes(answer)
-
     def error(self, error: ApiError) -> bytes:
         return openai_error(error)
 
