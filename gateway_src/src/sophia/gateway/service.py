@@ -73,6 +73,8 @@ _LOG = logging.getLogger(__name__)
 
 _RETRY = 1.0
 _EXPIRE = 3600.0
+_SWEEP = 60.0
+_DEAD = 120.0  # long after every journal has reached the ledger
 _MODELS_LIMIT = 64 * 1024 * 1024
 
 
@@ -252,6 +254,8 @@ class Service:
         self._start(self.changes.run())
         self._start(self.reconciler.run())
         self._start(self._expire_conversations())
+        if self.redis is not None:
+            self._start(self._sweep_reservations())
         self._up = True
 
     async def _bring_up_later(self) -> None:
@@ -288,6 +292,22 @@ class Service:
             except ApiError as error:
                 _LOG.warning("conversations not expired", extra={"reason": error.message})
             await asyncio.sleep(_EXPIRE)
+
+    async def _sweep_reservations(self) -> None:
+        """Settle shared reservations whose owner died between reserving and its durable intent, or before settling."""
+        while True:
+            await asyncio.sleep(_SWEEP)
+            try:
+                for organization in self.tenancy.organizations():
+                    before = self._clock() - int(_DEAD * 1e9)
+                    attempts = await self.reservations.opened(before, organization=organization)
+                    known = await self.ledger_store.costs(attempts) if attempts else {}
+                    for attempt in attempts:
+                        cost = known.get(attempt, 0)
+                        if cost is not None:
+                            await self.reservations.settle(attempt, cost, organization=organization)
+            except ApiError as error:
+                _LOG.warning("reservations not swept", extra={"reason": error.message})
 
     async def _fetch_models(self) -> bytes:
         slot = self.slots.pick()

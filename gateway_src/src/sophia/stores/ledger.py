@@ -82,14 +82,21 @@ class LedgerStore:
     ) -> tuple[int, list[tuple[str, int]]]:
         """Spend and open reservations of one window: ``(nano-dollars, [(attempt, reserved)])``."""
         inside = sa.and_(_LEVELS[level] == owner, spend.c.at >= window, spend.c.at < until)
+        settled = spend.c.state == "settled"
+        total = sa.select(sa.null().label("attempt"), sa.func.coalesce(sa.func.sum(spend.c.cost), 0).label("amount"))
+        rest = sa.select(spend.c.attempt, spend.c.reserved.label("amount")).where(inside, sa.not_(settled))
+        # One statement, so one snapshot: an attempt that settles meanwhile is in one part or the other.
+        query = sa.union_all(total.where(inside, settled), rest)
         async with self._database.read() as connection:
-            total = await connection.execute(
-                sa.select(sa.func.coalesce(sa.func.sum(spend.c.cost), 0)).where(inside, spend.c.state == "settled")
-            )
-            rows = await connection.execute(
-                sa.select(spend.c.attempt, spend.c.reserved).where(inside, spend.c.state != "settled")
-            )
-            return int(total.scalar_one()), [(attempt, int(reserved)) for attempt, reserved in rows]
+            rows = (await connection.execute(query)).all()
+        spent = next(int(amount) for attempt, amount in rows if attempt is None)
+        return spent, [(attempt, int(amount)) for attempt, amount in rows if attempt is not None]
+
+    async def costs(self, attempts: Sequence[str]) -> dict[str, int | None]:
+        """The confirmed cost of each attempt that the ledger knows; None while it is not settled."""
+        query = sa.select(spend.c.attempt, spend.c.cost).where(spend.c.attempt.in_(attempts))
+        async with self._database.read() as connection:
+            return {attempt: cost for attempt, cost in await connection.execute(query)}
 
 
 _LEVELS = {
