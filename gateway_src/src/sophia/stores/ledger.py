@@ -96,7 +96,7 @@ class LedgerStore:
         """The confirmed cost of each attempt that the ledger knows; None while it is not settled."""
         query = sa.select(spend.c.attempt, spend.c.cost).where(spend.c.attempt.in_(attempts))
         async with self._database.read() as connection:
-            return {attempt: cost for attempt, cost in await connection.execute(query)}
+            return {row.attempt: row.cost for row in await connection.execute(query)}
 
 
 _LEVELS = {
