@@ -70,7 +70,7 @@ users:
   type: list
   elements: dict
   sample: []
-keys:
+api_keys:
   description: The keys, with the identifiers of their organisation and user.
   returned: success
   type: list
@@ -93,16 +93,18 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.sophia.platform.plugins.module_utils._gateway.model import KINDS
 from ansible_collections.sophia.platform.plugins.module_utils._gateway.options import EXCLUSIVE, api_of, argument_spec, run
 from ansible_collections.sophia.platform.plugins.module_utils._gateway.tenants import read
+
+# A template would take `result.keys` for the method of a dictionary.
+RESULTS = {"organization": "organizations", "team": "teams", "user": "users", "key": "api_keys"}
 
 
 def gather(module: AnsibleModule) -> dict[str, Any]:
     found = read(api_of(module), module.params["organizations"])
-    result: dict[str, Any] = {f"{kind}s": [] for kind in KINDS}
+    result: dict[str, Any] = {name: [] for name in RESULTS.values()}
     for place, item in found.items():
-        result[f"{place[0]}s"].append(item.record)
+        result[RESULTS[place[0]]].append(item.record)
     return {"changed": False, **result}
 
 

@@ -10,6 +10,7 @@ import json
 import os
 import pathlib
 import secrets
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -26,16 +27,15 @@ NEEDED = ("aiosqlite", "asyncpg", "litestar", "redis", "sqlalchemy", "swagger_ui
 class Gateway:
     """The API of a process of its own, and what a test asks it beside the modules."""
 
-    def __init__(self) -> None:
+    def __init__(self, interpreter: str, environ: dict[str, str]) -> None:
         self.folder = tempfile.TemporaryDirectory()
         folder = pathlib.Path(self.folder.name)
         self.admin_key = "sk-sophia-" + secrets.token_hex(24)
         self.admin_key_file = str(folder / "admin_key")
         folder.joinpath("admin_key").write_text(self.admin_key, encoding="utf-8")
         folder.joinpath("flags.yml").write_text("flags:\n  from_file: {enabled: true}\n", encoding="utf-8")
-        path = os.pathsep.join([str(ROOT / "gateway_src/src"), os.environ.get("PYTHONPATH", "")])
-        argv = [sys.executable, str(ADMIN), str(folder)]
-        self.process = subprocess.Popen(argv, env={**os.environ, "PYTHONPATH": path}, stdout=subprocess.PIPE, text=True)
+        argv = [interpreter, str(ADMIN), str(folder)]
+        self.process = subprocess.Popen(argv, env={**os.environ, **environ}, stdout=subprocess.PIPE, text=True)
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         assert line.startswith("listening on "), f"the management API did not start: {line!r}"
@@ -69,12 +69,23 @@ class Gateway:
 GATEWAY = pytest.StashKey[Gateway]()
 
 
+def python_of_sophia() -> tuple[str, dict[str, str]] | None:
+    """Return what runs sophia here: the Python it is installed in, or this one with the source beside the collection."""
+    command = shutil.which("sophia")
+    if command:
+        return str(pathlib.Path(command).parent / "python"), {}
+    source = ROOT / "gateway_src" / "src"
+    if not source.is_dir() or any(importlib.util.find_spec(name) is None for name in NEEDED):
+        return None
+    return sys.executable, {"PYTHONPATH": str(source)}
+
+
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Start it once, and here: ansible-test forks for every test, so a fixture would start it every time."""
     wanted = any("gateway" in getattr(item, "fixturenames", ()) for item in session.items)
-    there = ADMIN.is_file() and all(importlib.util.find_spec(name) for name in NEEDED)
-    if wanted and there and not session.config.option.collectonly:
-        session.config.stash[GATEWAY] = Gateway()
+    found = python_of_sophia()
+    if wanted and found and not session.config.option.collectonly:
+        session.config.stash[GATEWAY] = Gateway(*found)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -88,6 +99,6 @@ def gateway(request: pytest.FixtureRequest) -> Gateway:
     """The management API without tenants and flags."""
     running = request.config.stash.get(GATEWAY, None)
     if running is None:
-        pytest.skip("the management API needs gateway_src and its dependencies")
+        pytest.skip("the management API needs sophia on the path, or gateway_src and its dependencies")
     running.empty()
     return running

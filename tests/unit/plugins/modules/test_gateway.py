@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import json
 import os
+import pathlib
 import stat
 
 import pytest
 
 from ansible_collections.sophia.platform.plugins.module_utils._gateway import api as api_module
 from ansible_collections.sophia.platform.plugins.modules import feature_flag, feature_flag_info, tenancy, tenancy_info
+
+TARGETS = pathlib.Path(__file__).parents[3] / "integration" / "targets"
 
 
 @pytest.fixture
@@ -77,7 +80,7 @@ def test_an_organisation_goes_with_everything_in_it(run, tmp_path):
     gone = run(tenancy, organizations=[{"name": "acme"}], state="absent")
     assert gone.result["steps"] == [{"do": "delete", "what": "organization acme"}]
     assert not run(tenancy, organizations=[{"name": "acme"}], state="absent").result["changed"]
-    assert all(run(tenancy_info).result[kind] == [] for kind in ("organizations", "teams", "users", "keys"))
+    assert all(run(tenancy_info).result[kind] == [] for kind in ("organizations", "teams", "users", "api_keys"))
 
 
 def test_a_secret_without_a_destination_is_returned_once(run):
@@ -182,3 +185,10 @@ def test_an_unknown_organisation_of_a_flag_is_refused(run):
     assert ended.failed and "there is no organisation 'nobody'" in ended.result["msg"]
     ended = run(feature_flag, name="new", organizations={"nobody": "perhaps"})
     assert ended.failed
+
+
+@pytest.mark.parametrize("module", [tenancy, tenancy_info, feature_flag, feature_flag_info])
+def test_the_target_runs_the_examples(module):
+    name = module.__name__.rsplit(".", 1)[-1]
+    tasks = TARGETS.joinpath(name, "tasks", "examples.yml").read_text(encoding="utf-8")
+    assert tasks.endswith("\n\n" + module.EXAMPLES.lstrip("\n"))
