@@ -102,7 +102,7 @@ def test_a_taken_port_is_named_with_its_setting_before_anything_is_made(machine:
         done = machine.make("quickstart", quickstart_listen=f"127.0.0.1:{number}")
     assert done.returncode != 0
     assert f"127.0.0.1:{number} cannot be listened on" in done.stdout
-    assert "gateway_listen" in done.stdout
+    assert "quickstart_listen" in done.stdout
     assert not (machine.folder / ".sophia/gateway").exists()
 
 
