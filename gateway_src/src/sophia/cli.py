@@ -107,6 +107,15 @@ def sandbox_openrouter(context: typer.Context) -> None:
     run()
 
 
+@sandbox.command("lambda-cloud", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def sandbox_lambda_cloud(context: typer.Context) -> None:
+    """Lambda Cloud's API: instances that boot, cost and end, with faults on demand."""
+    from sophia.sandbox.lambda_cloud.__main__ import main as run
+
+    sys.argv = ["sophia sandbox lambda-cloud", *context.args]
+    run()
+
+
 Url = Annotated[str, typer.Option(help="The gateway's address.")]
 KeyFile = Annotated[
     Path, typer.Option(envvar="SOPHIA_KEY_FILE", help="The file that holds your key.", show_envvar=True)
