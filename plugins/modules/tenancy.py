@@ -562,7 +562,7 @@ def _bounds() -> dict[str, Any]:
         "budgets": {"type": "dict", "options": {period: {"type": "str"} for period in ("day", "week", "month")}},
         "limits": {
             "type": "dict",
-            "options": {"requests_per_minute": {"type": "int"}, "tokens_per_minute": {"type": "int"}},
+            "options": {"requests_per_minute": {"type": "int"}, "tokens_per_minute": {"type": "int", "no_log": False}},
         },
         "models": {"type": "list", "elements": "str"},
         "disabled": {"type": "bool"},

@@ -166,8 +166,8 @@ def body_of(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return settings as the API takes them: dotted names become objects."""
     body: dict[str, Any] = {}
     for name, value in settings.items():
-        outer, _, inner = name.partition(".")
-        if inner:
+        outer, dot, inner = name.partition(".")
+        if dot:
             body.setdefault(outer, {})[inner] = value
         else:
             body[outer] = value
