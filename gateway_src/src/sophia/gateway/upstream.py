@@ -29,6 +29,7 @@ from sophia.settings import UpstreamSettings
 __all__ = ["Lost", "NotSent", "PyreqwestUpstream", "Reply", "Stalled", "Upstream", "UpstreamFailure", "open_upstream"]
 
 _CONNECT_STEP = "client error (Connect)"
+_GRACE = 1.0
 
 
 class UpstreamFailure(Exception):
@@ -90,13 +91,19 @@ def open_upstream(settings: UpstreamSettings) -> Upstream:
 
 
 class PyreqwestUpstream:
-    """`Upstream` over reqwest."""
+    """`Upstream` over reqwest.
+
+    A request whose coroutine is cancelled before its head has come goes on inside the client (pyreqwest 0.15.1) and
+    would hold its connection for ever. So whole requests have the client's own time-out, and every read of a stream
+    one that is a little longer than those kept here.
+    """
 
     def __init__(self, settings: UpstreamSettings) -> None:
         self._base = settings.base_url.rstrip("/")
         self._client: Client = (
             ClientBuilder()
             .connect_timeout(timedelta(seconds=settings.connect_timeout))
+            .read_timeout(timedelta(seconds=max(settings.head_timeout, settings.idle_timeout) + _GRACE))
             .max_connections(settings.connections)
             .pool_idle_timeout(timedelta(seconds=50))
             .tcp_nodelay(True)
@@ -112,8 +119,6 @@ class PyreqwestUpstream:
         if not stream:
             try:
                 return _Whole(await builder.timeout(timedelta(seconds=head_timeout)).build().send())
-            except pyreqwest.exceptions.RequestTimeoutError as error:
-                raise Stalled(f"no answer within {head_timeout:g} s") from error
             except pyreqwest.exceptions.PyreqwestError as error:
                 raise _failure(error) from error
         stack = AsyncExitStack()
@@ -128,10 +133,8 @@ class PyreqwestUpstream:
 
     async def get(self, path: str, headers: Mapping[str, str], *, timeout: float) -> Reply:
         try:
-            async with asyncio.timeout(timeout):
-                return _Whole(await self._client.get(self._base + path).headers(headers).build().send())
-        except TimeoutError as error:
-            raise Stalled(f"no answer within {timeout:g} s") from error
+            builder = self._client.get(self._base + path).headers(headers)
+            return _Whole(await builder.timeout(timedelta(seconds=timeout)).build().send())
         except pyreqwest.exceptions.PyreqwestError as error:
             raise _failure(error) from error
 
@@ -212,4 +215,6 @@ def _failure(error: pyreqwest.exceptions.PyreqwestError) -> UpstreamFailure:
     causes = details.get("causes") or []
     if any(cause["message"] == _CONNECT_STEP for cause in causes):
         return NotSent(causes[-1]["message"])
+    if isinstance(error, pyreqwest.exceptions.RequestTimeoutError):
+        return Stalled("no answer in time")
     return Lost(causes[-1]["message"] if causes else str(error))

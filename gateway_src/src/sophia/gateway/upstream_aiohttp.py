@@ -26,11 +26,11 @@ class AiohttpUpstream:
         self, path: str, headers: Mapping[str, str], body: bytes, *, head_timeout: float, stream: bool
     ) -> Reply:
         """See `Upstream.post`."""
-        return await self._send("POST", path, headers, body, head_timeout)
+        return await self._send("POST", path, headers, body, head_timeout, whole=not stream)
 
     async def get(self, path: str, headers: Mapping[str, str], *, timeout: float) -> Reply:
         """See `Upstream.get`."""
-        return await self._send("GET", path, headers, None, timeout)
+        return await self._send("GET", path, headers, None, timeout, whole=True)
 
     async def close(self) -> None:
         """See `Upstream.close`."""
@@ -38,7 +38,7 @@ class AiohttpUpstream:
             await self._session.close()
 
     async def _send(
-        self, method: str, path: str, headers: Mapping[str, str], body: bytes | None, timeout: float
+        self, method: str, path: str, headers: Mapping[str, str], body: bytes | None, timeout: float, *, whole: bool
     ) -> Reply:
         if self._session is None:
             connector = aiohttp.TCPConnector(limit=self._settings.connections, keepalive_timeout=50)
@@ -51,16 +51,28 @@ class AiohttpUpstream:
                 response = await self._session.request(
                     method, self._base + path, headers=headers, data=body, allow_redirects=False
                 )
+                return _AiohttpReply(response, await _all_of(response) if whole else None)
+        except aiohttp.ClientError as error:  # first: aiohttp's own time-out of connecting is a TimeoutError too
+            raise _failure(error) from error
         except TimeoutError as error:
             raise Stalled(f"no answer within {timeout:g} s") from error
-        except aiohttp.ClientError as error:
-            raise _failure(error) from error
-        return _AiohttpReply(response)
+
+
+async def _all_of(response: aiohttp.ClientResponse) -> bytes:
+    """The whole body; the connection is closed where it does not come."""
+    try:
+        return await response.read()
+    except BaseException:
+        response.close()
+        raise
 
 
 class _AiohttpReply:
-    def __init__(self, response: aiohttp.ClientResponse) -> None:
+    """A reply; `body` is there where it has been read already."""
+
+    def __init__(self, response: aiohttp.ClientResponse, body: bytes | None) -> None:
         self._response = response
+        self._body = body
         self.status = response.status
 
     def header(self, name: str) -> str | None:
@@ -77,6 +89,9 @@ class _AiohttpReply:
         return b"".join(parts)
 
     async def chunks(self, idle: float) -> AsyncIterator[bytes]:
+        if self._body is not None:
+            yield self._body
+            return
         try:
             while True:
                 async with asyncio.timeout(idle):
