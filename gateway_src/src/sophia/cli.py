@@ -116,6 +116,15 @@ def sandbox_lambda_cloud(context: typer.Context) -> None:
     run()
 
 
+@sandbox.command("qdrant", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def sandbox_qdrant(context: typer.Context) -> None:
+    """Qdrant's REST API over the vendor's engine, with faults on demand (needs the extra qdrant-sandbox)."""
+    from sophia.sandbox.qdrant.__main__ import main as run
+
+    sys.argv = ["sophia sandbox qdrant", *context.args]
+    run()
+
+
 Url = Annotated[str, typer.Option(help="The gateway's address.")]
 KeyFile = Annotated[
     Path, typer.Option(envvar="SOPHIA_KEY_FILE", help="The file that holds your key.", show_envvar=True)
