@@ -55,7 +55,9 @@ async def test_a_confirmed_cost_is_final(store: LedgerStore) -> None:
 
 
 async def test_pending_tells_what_is_known(store: LedgerStore) -> None:
-    await store.apply({"a": Entry(intent("a")), "b": Entry(intent("b"), end("b", None)), "c": Entry(intent("c"), end("c", 1))})
+    await store.apply(
+        {"a": Entry(intent("a")), "b": Entry(intent("b"), end("b", None)), "c": Entry(intent("c"), end("c", 1))}
+    )
     (first, second) = await store.pending()
     assert (first[0].attempt, first[1], first[2]) == ("a", None, "instance")
     assert first[0].tags == ("tag",)

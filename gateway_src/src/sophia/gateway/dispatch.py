@@ -41,7 +41,6 @@ from sophia.gateway.upstream import Lost, NotSent, Reply, UpstreamFailure
 from sophia.gateway.upstream import Upstream as Client
 from sophia.settings import Settings
 from sophia.stores.model import Intent, Outcome, Principal, Settlement, Tokens, new_id
-from sophia.stores.reservations import Reservations
 
 __all__ = ["Delivered", "Dispatcher", "Request"]
 
@@ -108,7 +107,6 @@ class Dispatcher:
         slots: Slots,
         ledger: Ledger,
         budget: Budget,
-        reservations: Reservations,
         breakers: Breakers,
         metrics: Metrics,
         settings: Settings,
@@ -118,7 +116,6 @@ class Dispatcher:
         self._slots = slots
         self._ledger = ledger
         self._budget = budget
-        self._reservations = reservations
         self._breakers = breakers
         self._metrics = metrics
         self._settings = settings
@@ -161,6 +158,7 @@ class Dispatcher:
 
     async def _begin(self, request: Request, course: _Course) -> _Attempt:
         """Choose, reserve, and make the intent durable. The key counts as in flight from here on."""
+        self._ledger.require_open()
         candidate, slot = course.next()
         self._slots.enter(slot)
         try:
@@ -194,7 +192,7 @@ class Dispatcher:
         try:
             await self._ledger.intend(intent)
         except BaseException:
-            await self._reservations.release(identity, organization=principal.organization)
+            await self._ledger.unsent(intent, self._clock())
             raise
         self._metrics.stage("budget", reserved - started)
         self._metrics.stage("ledger", time.perf_counter() - reserved)

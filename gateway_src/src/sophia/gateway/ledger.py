@@ -81,23 +81,26 @@ class Ledger:
                 adopted += 1
         return adopted
 
+    def require_open(self) -> None:
+        """Raise `Unavailable` until the ledger has been started: nothing may be sent before."""
+        if self._journal is None:
+            raise Unavailable("ledger_unavailable", "The spend ledger is not open yet; try again.", retry_after=1.0)
+
     async def intend(self, intent: Intent) -> None:
         """Make the intent durable. Nothing may be sent upstream before this returns.
 
         Raises:
             Unavailable: the journal cannot be written (disk full); the request must not go out.
         """
-        if self._journal is None:
-            raise RuntimeError("the ledger has not been started")
+        self.require_open()
+        # Known before it is written: a segment is discarded once all that is known has been fed.
         self.open[intent.attempt] = intent
+        self._unfed.setdefault(intent.attempt, Entry()).intent = intent
         try:
-            await self._journal.append_durable(intent)
+            await self._journal.append_durable(intent)  # type: ignore[union-attr]
         except JournalError as error:
-            del self.open[intent.attempt]
+            await self.unsent(intent, intent.at)
             raise Unavailable("ledger_unavailable", f"{error}; free disk space", retry_after=5.0) from error
-        finally:
-            if intent.attempt in self.open:
-                self._unfed.setdefault(intent.attempt, Entry()).intent = intent
 
     async def settle(self, settlement: Settlement) -> None:
         """Record how an attempt ended. With a cost of None it stays charged, and is handed to reconciliation.
@@ -192,6 +195,8 @@ class Ledger:
     async def _feed_forever(self) -> None:
         while True:
             await asyncio.sleep(_FEED_INTERVAL)
+            if self._journal is not None:
+                self._journal.nudge()
             try:
                 await self.flush()
             except ApiError as error:

@@ -131,7 +131,6 @@ class Service:
             slots=self.slots,
             ledger=self.ledger,
             budget=self.budget,
-            reservations=self.reservations,
             breakers=self.breakers,
             metrics=self.metrics,
             settings=settings,
