@@ -19,7 +19,7 @@ help: ## Print this list.
 
 .PHONY: control
 control:
-	@scripts/environment $(CONTROL) requirements/control.lock
+	@PIP_NO_COMPILE=1 scripts/environment $(CONTROL) requirements/control.lock
 	@mkdir -p $(ANSIBLE_COLLECTIONS_PATH)/ansible_collections/sophia
 	@ln -sfn $(CURDIR) $(ANSIBLE_COLLECTIONS_PATH)/ansible_collections/sophia/platform
 
