@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from conftest import Api
 from sophia.money import nano
 from sophia.stores.database import open_database
-from sophia.stores.model import Flag, Period, new_id, window_start
+from sophia.stores.model import Period, new_id, window_start
 from sophia.stores.registry import KEY_PREFIX, digest
 from sophia.stores.schema import spend
 
@@ -217,8 +217,10 @@ async def test_flags_change_one_at_a_time(api: Api) -> None:
     await api.error(404, "GET", "/flags/new_router")
 
 
-async def test_flags_of_the_file_are_read_only(api: Api) -> None:
-    api.tenants.flags._from_file = {"fixed": Flag("fixed", True)}
+async def test_flags_of_the_file_are_read_only(api: Api, tmp_path: Path) -> None:
+    api.tenants.flags._file = tmp_path / "flags.yml"
+    api.tenants.flags._file.write_text("flags: {fixed: {enabled: true}}")
+    api.tenants.flags.reload()
     assert (await api.ok("GET", "/flags/fixed"))["source"] == "file"
     assert (await api.error(409, "PUT", "/flags/fixed", json={"version": 1}))["code"] == "flag_read_only"
     assert (await api.error(409, "DELETE", "/flags/fixed?version=1"))["code"] == "flag_read_only"
