@@ -29,7 +29,7 @@ from ansible_collections.sophia.platform.plugins.module_utils._gateway.model imp
     settings_of,
 )
 from ansible_collections.sophia.platform.plugins.module_utils._gateway.plan import Plan, Step
-from ansible_collections.sophia.platform.plugins.module_utils._openrouter import files
+from ansible_collections.sophia.platform.plugins.module_utils import _files as files
 
 
 class Destination:

@@ -202,8 +202,6 @@ spend = sa.Table(
         postgresql_where=sa.text("state <> 'settled'"),
         sqlite_where=sa.text("state <> 'settled'"),
     ),
-    # Reconciliation looks up what is already booked on a key slot.
-    sa.Index("spend_slot_at", "slot", "at"),
 )
 
 conversation_turns = sa.Table(
