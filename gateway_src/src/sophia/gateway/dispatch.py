@@ -94,7 +94,7 @@ class _Attempt:
     intent: Intent
     candidate: Candidate
     slot: Slot
-    max_output: int | None
+    body: bytes
 
 
 class Dispatcher:
@@ -190,13 +190,15 @@ class Dispatcher:
             tags=request.tags,
         )
         try:
+            provider = candidate.provider.body(request.call.provider)
+            body = request.dialect.rewrite(request.call, candidate.send, max_output, provider)
             await self._ledger.intend(intent)
         except BaseException:
             await self._ledger.unsent(intent, self._clock())
             raise
         self._metrics.stage("budget", reserved - started)
         self._metrics.stage("ledger", time.perf_counter() - reserved)
-        return _Attempt(intent, candidate, slot, max_output)
+        return _Attempt(intent, candidate, slot, body)
 
     async def _reserve(
         self, request: Request, candidate: Candidate, course: _Course, identity: str
@@ -230,8 +232,6 @@ class Dispatcher:
             _Failed: it has been settled.
         """
         candidate = attempt.candidate
-        provider = candidate.provider.body(request.call.provider)
-        body = request.dialect.rewrite(request.call, candidate.send, attempt.max_output, provider)
         headers = request.headers | {
             "authorization": f"Bearer {attempt.slot.key}",
             "content-type": "application/json",
@@ -240,7 +240,9 @@ class Dispatcher:
         started = time.perf_counter()
         timeout = max(0.05, min(self._settings.upstream.head_timeout, request.deadline - time.monotonic()))
         try:
-            reply = await self._client.post(request.dialect.path, headers, body, head_timeout=timeout, stream=stream)
+            reply = await self._client.post(
+                request.dialect.path, headers, attempt.body, head_timeout=timeout, stream=stream
+            )
         except NotSent as error:
             await self._ledger.unsent(attempt.intent, self._clock())
             raise self._failed(attempt, Fault(Kind.FAILED, 502, f"no connection: {error}")) from error

@@ -236,7 +236,7 @@ def fingerprint(
         if not _single_and_stateless(fields):
             return None
         return _build(principal, api, model, fields, controls, asked, number, turns_name, scope, ttl, version)
-    except (msgspec.DecodeError, UnicodeError):
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
         return None  # not a request that we understand: upstream shall judge it
 
 

@@ -225,14 +225,17 @@ def size_of(fields: dict[str, msgspec.Raw], *names: str) -> int:
 
 
 def replace(fields: dict[str, msgspec.Raw], **values: Any) -> bytes:
-    """The body with some members replaced (None removes one)."""
+    """The body with some members replaced (None removes one). Raises `BadRequest` where it is nested too deeply."""
     merged: dict[str, Any] = dict(fields)
     for name, value in values.items():
         if value is None:
             merged.pop(name, None)
         else:
             merged[name] = value
-    return _ENCODER.encode(merged)
+    try:
+        return _ENCODER.encode(merged)
+    except RecursionError as error:
+        raise BadRequest("invalid_value", "The body is nested too deeply; flatten it.") from error
 
 
 def inputs_of(images: int) -> frozenset[str]:
