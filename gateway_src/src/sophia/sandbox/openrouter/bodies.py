@@ -28,7 +28,7 @@ def parse(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
     """A body that is JSON of the decoder's type. Raises `VendorError` 400 with the place that is wrong."""
     try:
         return decoder.decode(body)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise VendorError(400, f"Invalid request parameters: {error}") from error
 
 
