@@ -18,6 +18,7 @@ import os
 from collections.abc import Iterable
 from typing import Any
 
+from ansible_collections.sophia.platform.plugins.module_utils import _files as files
 from ansible_collections.sophia.platform.plugins.module_utils._errors import BadResponse
 from ansible_collections.sophia.platform.plugins.module_utils._gateway.api import Api
 from ansible_collections.sophia.platform.plugins.module_utils._gateway.model import (
@@ -29,7 +30,6 @@ from ansible_collections.sophia.platform.plugins.module_utils._gateway.model imp
     settings_of,
 )
 from ansible_collections.sophia.platform.plugins.module_utils._gateway.plan import Plan, Step
-from ansible_collections.sophia.platform.plugins.module_utils import _files as files
 
 
 class Destination:

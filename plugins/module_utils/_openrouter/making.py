@@ -23,8 +23,8 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from ansible_collections.sophia.platform.plugins.module_utils._errors import ApiError, PlatformError, StateConflict
 from ansible_collections.sophia.platform.plugins.module_utils import _files as files
+from ansible_collections.sophia.platform.plugins.module_utils._errors import ApiError, PlatformError, StateConflict
 from ansible_collections.sophia.platform.plugins.module_utils._openrouter.api import Api
 from ansible_collections.sophia.platform.plugins.module_utils._openrouter.model import Key, Secret
 from ansible_collections.sophia.platform.plugins.module_utils._openrouter.plan import Wanted

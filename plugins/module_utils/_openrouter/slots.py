@@ -26,8 +26,8 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-from ansible_collections.sophia.platform.plugins.module_utils._errors import StateConflict
 from ansible_collections.sophia.platform.plugins.module_utils import _files as files
+from ansible_collections.sophia.platform.plugins.module_utils._errors import StateConflict
 from ansible_collections.sophia.platform.plugins.module_utils._openrouter.model import Secret
 
 PRIMARY = "primary"

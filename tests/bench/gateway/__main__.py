@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import json
 import os
 import platform
 import re
@@ -65,7 +66,8 @@ def measure(contender: Contender, connections: int, seconds: float, folder: Path
 
 
 def _lua(text: str) -> str:
-    return "[==[" + text + "]==]"
+    """A Lua string; ASCII only, where JSON's escapes are Lua's."""
+    return json.dumps(text)
 
 
 def _find(pattern: str, text: str) -> str:

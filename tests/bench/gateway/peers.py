@@ -111,14 +111,14 @@ def answers(contender: Contender, seconds: float = 90.0) -> None:
     Raises:
         RuntimeError: it does not in time.
     """
-    request = urllib.request.Request(  # noqa: S310
+    request = urllib.request.Request(
         contender.url, contender.body(), {"content-type": "application/json"} | contender.headers
     )
     end = time.monotonic() + seconds
     last = "nothing"
     while time.monotonic() < end:
         try:
-            with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310
+            with urllib.request.urlopen(request, timeout=10) as answer:
                 if json.loads(answer.read())["choices"][0]["message"]["content"]:
                     return
         except urllib.error.HTTPError as error:
@@ -130,7 +130,7 @@ def answers(contender: Contender, seconds: float = 90.0) -> None:
 
 
 _NGINX = """
-worker_processes 1; daemon off; error_log {folder}/{name}.err; pid {folder}/{name}.pid;
+{user} worker_processes 1; daemon off; error_log {folder}/{name}.err; pid {folder}/{name}.pid;
 events {{ worker_connections 4096; }}
 http {{
   access_log off; keepalive_requests 100000000; client_body_buffer_size 128k;
@@ -139,6 +139,10 @@ http {{
   {rest}
 }}
 """
+
+
+# As root, nginx would serve as somebody who cannot read our folder.
+_USER = "user root;" if os.geteuid() == 0 else ""
 
 
 @contextmanager
@@ -155,7 +159,7 @@ def upstream(folder: Path) -> Iterator[int]:
         f" return 200 '{answer}'; }} }}"
     )
     config = folder / "upstream.conf"
-    config.write_text(_NGINX.format(folder=folder, name="upstream", rest=rest))
+    config.write_text(_NGINX.format(user=_USER, folder=folder, name="upstream", rest=rest))
     with running(pinned(1, shutil.which("nginx") or "nginx", "-c", config), folder / "upstream.log"):
         time.sleep(0.5)
         yield port
@@ -183,7 +187,7 @@ def nginx(folder: Path, upstream_port: int) -> Iterator[Contender]:
         'proxy_http_version 1.1; proxy_set_header Connection ""; } }'
     )
     config = folder / "proxy.conf"
-    config.write_text(_NGINX.format(folder=folder, name="proxy", rest=rest))
+    config.write_text(_NGINX.format(user=_USER, folder=folder, name="proxy", rest=rest))
     program = shutil.which("nginx") or "nginx"
     version = subprocess.run([program, "-v"], capture_output=True, text=True, check=True).stderr.split("/")[-1].strip()
     with running(pinned(0, program, "-c", config), folder / "proxy.log") as process:

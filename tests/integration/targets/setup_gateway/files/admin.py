@@ -18,6 +18,7 @@ import socket
 import sys
 
 import uvicorn
+
 from sophia.gateway.admin import Services, create_admin
 from sophia.stores.audit import Audit
 from sophia.stores.changes import Changes
