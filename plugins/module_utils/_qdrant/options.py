@@ -1,0 +1,76 @@
+# Copyright (c) 2026, the sophia.platform authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# This module_utils is PRIVATE to the collection: it may change in any release.
+
+"""What the modules of the action group ``qdrant`` have in common: options, client, ways to end."""
+
+from __future__ import annotations
+
+import ipaddress
+import urllib.parse
+from collections.abc import Callable
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.sophia.platform.plugins.module_utils._errors import PlatformError, scrub
+from ansible_collections.sophia.platform.plugins.module_utils._http import Backoff, Client
+from ansible_collections.sophia.platform.plugins.module_utils._qdrant.api import Api
+
+# A page of 16 MiB, the longest, with room for a single point that is longer than all of it.
+MAX_BYTES = 64 * 1024 * 1024
+
+
+def argument_spec(**own: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the common options with a module's own; documented in the fragment ``_qdrant``."""
+    return {
+        "api_timeout": {"type": "int", "default": 60},
+        "api_retries": {"type": "int", "default": 5},
+        "validate_certs": {"type": "bool", "default": True},
+        "ca_path": {"type": "path"},
+        **own,
+    }
+
+
+def api_of(module: AnsibleModule, url: str, key: str | None) -> Api:
+    """Return one server. Raises :class:`InvalidInput`."""
+    params = module.params
+    key = (key or "").strip()
+    if key and _in_the_clear(url):
+        module.warn(f"{urllib.parse.urlsplit(url).hostname} is reached by neither https nor loopback: the API key is sent in the clear")
+    client = Client(
+        url,
+        headers={"api-key": key} if key else {},
+        secrets=[key] if key else [],
+        timeout=params["api_timeout"],
+        backoff=Backoff(tries=1 + max(0, params["api_retries"])),
+        max_bytes=MAX_BYTES,
+        validate_certs=params["validate_certs"],
+        ca_path=params["ca_path"],
+    )
+    return Api(client)
+
+
+def run(module: AnsibleModule, action: Callable[[AnsibleModule], dict[str, Any]]) -> None:
+    """End the module with what the action returns, or with what it raises."""
+    try:
+        result = action(module)
+    except PlatformError as error:
+        module.fail_json(msg=error.message, **error.as_failure())
+    except OSError as error:
+        wrapped = PlatformError(scrub(str(error)), code="os_error")
+        module.fail_json(msg=wrapped.message, **wrapped.as_failure())
+    else:
+        module.exit_json(**result)
+
+
+def _in_the_clear(url: str) -> bool:
+    parts = urllib.parse.urlsplit(url)
+    if parts.scheme != "http":
+        return False
+    try:
+        return not ipaddress.ip_address(parts.hostname or "").is_loopback
+    except ValueError:
+        return parts.hostname != "localhost"
