@@ -85,3 +85,20 @@ def test_a_null_error_is_none() -> None:
 )
 def test_pieces_of_a_chat_stream(event: Event, kind: PieceKind) -> None:
     assert CHAT.piece(event).kind is kind
+
+
+@pytest.mark.parametrize("dialect", [CHAT, MESSAGES], ids=lambda dialect: dialect.api)
+def test_a_picture_hides_no_text_from_the_bound(dialect: Dialect) -> None:
+    """What tools said is a prompt as well, and the picture itself is none."""
+    said = "x" * 10_000
+    picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 500_000}}
+    if dialect is MESSAGES:
+        picture = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "A" * 500_000}}
+    arguments = {"id": "c", "type": "function", "function": {"name": "f", "arguments": said}}
+    turns = [
+        {"role": "assistant", "content": None, "tool_calls": [arguments]},
+        {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "c", "content": said}, picture]},
+    ]
+    call = dialect.read(json.dumps({"messages": turns, "max_tokens": 5}).encode())
+    assert call.images == 1
+    assert 20_000 <= call.prompt_bytes < 21_000

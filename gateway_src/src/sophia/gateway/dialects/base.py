@@ -37,10 +37,12 @@ _SEEN = frozenset({"text", "image"})
 
 
 class Part(msgspec.Struct):
-    """One part of a turn's content; only its text is read."""
+    """One part of a turn's content. `image_url` (OpenAI) and `source` (Anthropic) hold a picture."""
 
     type: str = "text"
     text: str | None = None
+    image_url: msgspec.Raw = msgspec.Raw()
+    source: msgspec.Raw = msgspec.Raw()
 
 
 class Turn(msgspec.Struct):
@@ -62,6 +64,13 @@ class Turn(msgspec.Struct):
         if self.content is None or isinstance(self.content, str):
             return 0
         return sum("image" in part.type for part in self.content)
+
+    def picture_bytes(self) -> int:
+        """The bytes of the turn's images themselves, which are no text to the model."""
+        if self.content is None or isinstance(self.content, str):
+            return 0
+        parts = [part for part in self.content if "image" in part.type]
+        return sum(len(bytes(part.image_url)) + len(bytes(part.source)) for part in parts)
 
 
 class Call(msgspec.Struct):
@@ -210,7 +219,9 @@ def read_turns(fields: dict[str, msgspec.Raw], name: str) -> tuple[list[Turn], i
     if not turns:
         raise BadRequest("missing_required_parameter", f"{name}: at least one message is needed", param=name)
     images = sum(turn.images() for turn in turns)
-    size = len(bytes(fields[name])) if not images else sum(len(turn.text().encode()) + 64 for turn in turns)
+    size = len(bytes(fields[name]))
+    if images:
+        size -= sum(turn.picture_bytes() for turn in turns)
     return turns, size, images
 
 
