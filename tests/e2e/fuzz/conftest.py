@@ -74,7 +74,9 @@ class Target:
 
 def whole(text: str) -> bool:
     """Whether a stream came to the end that its API has."""
-    return any(mark in text for mark in ("[DONE]", "message_stop", "response.completed", "response.incomplete", '"done":'))
+    return any(
+        mark in text for mark in ("[DONE]", "message_stop", "response.completed", "response.incomplete", '"done":')
+    )
 
 
 @pytest.fixture(scope="session")

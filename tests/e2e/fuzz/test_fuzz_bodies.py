@@ -20,12 +20,22 @@ if TYPE_CHECKING:
 TURNS: Any = [
     {"role": "system", "content": "Be brief."},
     {"role": "user", "content": [{"type": "text", "text": "What is 6 * 7?"}]},
-    {"role": "assistant", "content": None, "tool_calls": [{"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}]},
+    {
+        "role": "assistant",
+        "content": None,
+        "tool_calls": [{"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}],
+    },
     {"role": "tool", "tool_call_id": "c", "content": "42"},
     {"role": "user", "content": "Thank you."},
 ]
-TOOL: Any = {"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {"x": {"type": "integer"}}}}}
-SCHEMA: Any = {"type": "json_schema", "json_schema": {"name": "s", "schema": {"type": "object", "properties": {"x": {"type": "string"}}}}}
+TOOL: Any = {
+    "type": "function",
+    "function": {"name": "f", "parameters": {"type": "object", "properties": {"x": {"type": "integer"}}}},
+}
+SCHEMA: Any = {
+    "type": "json_schema",
+    "json_schema": {"name": "s", "schema": {"type": "object", "properties": {"x": {"type": "string"}}}},
+}
 PROVIDER: Any = {"sort": "price", "max_price": {"prompt": 10, "completion": 50}, "only": ["openai"]}
 VALID: dict[str, dict[str, Any]] = {
     "/v1/chat/completions": {
@@ -53,7 +63,9 @@ VALID: dict[str, dict[str, Any]] = {
         "instructions": "Be brief.",
         "stream": False,
         "max_output_tokens": 16,
-        "tools": [{"type": "function", "name": "f", "parameters": {"type": "object", "properties": {}}, "strict": False}],
+        "tools": [
+            {"type": "function", "name": "f", "parameters": {"type": "object", "properties": {}}, "strict": False}
+        ],
         "text": {"format": {"type": "text"}},
         "store": False,
         "provider": PROVIDER,
@@ -91,14 +103,17 @@ NUMBERS: Any = st.one_of(
     st.sampled_from([2**31 - 1, 2**31, 2**63, 2**64, -(2**63) - 1, 10**400]),
     st.floats(),
 )
+ODD_WORDS = ["", "auto", "auto:", "auto:code", ":nitro", "openai/gpt-4o-mini:online", "openrouter/auto", "user", "text"]
 WORDS: Any = st.one_of(
     st.text(max_size=12),
     st.text(st.characters(categories=["Cs", "Cc", "Co", "Cn"]), max_size=4),
-    st.sampled_from(["", "auto", "auto:", "auto:code", ":nitro", "openai/gpt-4o-mini:online", "openrouter/auto", "user", "text", "image_url", "\x00", "\r\nx: y", "A" * 5000]),
+    st.sampled_from([*ODD_WORDS, "image_url", "\x00", "\r\nx: y", "A" * 5000]),
 )
 SCALARS = st.one_of(st.none(), st.booleans(), NUMBERS, WORDS)
 VALUES = st.recursive(
-    SCALARS, lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(st.text(max_size=8), inner, max_size=4)), max_leaves=8
+    SCALARS,
+    lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(st.text(max_size=8), inner, max_size=4)),
+    max_leaves=8,
 )
 
 

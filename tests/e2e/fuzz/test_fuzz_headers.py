@@ -46,19 +46,20 @@ OURS = [
 def exchange(target: Target, data: bytes, *, end: bool = False) -> bytes:
     """Everything that comes back until the gateway closes; `end` closes our side first."""
     received = b""
-    with socket.create_connection(("127.0.0.1", target.bed.port), timeout=30) as connection:
-        with suppress(ConnectionError):
-            connection.sendall(data)
-            if end:
-                connection.shutdown(socket.SHUT_WR)
-            while part := connection.recv(65536):
-                received += part
+    with socket.create_connection(("127.0.0.1", target.bed.port), timeout=30) as connection, suppress(ConnectionError):
+        connection.sendall(data)
+        if end:
+            connection.shutdown(socket.SHUT_WR)
+        while part := connection.recv(65536):
+            received += part
     for status in re.findall(rb"HTTP/1\.1 (\d+)", received):
         target.statuses[int(status)] += 1
     return received
 
 
-def request(target: Target, *headers: bytes, body: bytes = BODY, line: bytes = b"POST /v1/chat/completions HTTP/1.1") -> bytes:
+def request(
+    target: Target, *headers: bytes, body: bytes = BODY, line: bytes = b"POST /v1/chat/completions HTTP/1.1"
+) -> bytes:
     """A request with these headers (and, unless one of them says otherwise, a key and the body's length)."""
     lines = [line, *headers, b"connection: close"]
     names = {header.partition(b":")[0].lower() for header in headers}
@@ -124,10 +125,20 @@ def test_a_request_id_is_repeated_only_if_it_is_harmless(target: Target, value: 
     assert len(head) < 3_000
 
 
+TRACE, SPAN = b"1" * 32, b"1" * 16
+
+
 @pytest.mark.parametrize(
     "value",
-    [b"", b"x", b"00-" + b"0" * 32 + b"-" + b"0" * 16 + b"-01", b"00-" + b"G" * 32 + b"-" + b"1" * 16 + b"-01", b"ff-" + b"1" * 32 + b"-" + b"1" * 16 + b"-01", b"00-" + b"1" * 32 + b"-" + b"1" * 16 + b"-01" + b"-x" * 4000],
-)  # fmt: skip
+    [
+        b"",
+        b"x",
+        b"00-" + b"0" * 32 + b"-" + b"0" * 16 + b"-01",
+        b"00-" + b"G" * 32 + b"-" + SPAN + b"-01",
+        b"ff-" + TRACE + b"-" + SPAN + b"-01",
+        b"00-" + TRACE + b"-" + SPAN + b"-01" + b"-x" * 4000,
+    ],
+)
 def test_garbage_for_a_trace(target: Target, value: bytes) -> None:
     state = b"tracestate: " + b"a=b," * 2000
     assert status_of(exchange(target, request(target, b"traceparent: " + value, state))) == 200

@@ -40,9 +40,11 @@ def test_raw_events_in_order(anthropic_sdk: Anthropic) -> None:
 
 def test_async(bed: Bed, key: str) -> None:
     async def answer() -> str:
-        async with AsyncAnthropic(api_key=key, base_url=bed.url, max_retries=0, timeout=60) as sdk:
-            async with sdk.messages.stream(**ask()) as stream:
-                return await stream.get_final_text()
+        async with (
+            AsyncAnthropic(api_key=key, base_url=bed.url, max_retries=0, timeout=60) as sdk,
+            sdk.messages.stream(**ask()) as stream,
+        ):
+            return await stream.get_final_text()
 
     assert asyncio.run(answer())
 
@@ -52,7 +54,7 @@ def test_bearer_token_works_as_well(bed: Bed, key: str) -> None:
         assert sdk.messages.create(**ask(max_tokens=20)).stop_reason == "max_tokens"
 
 
-@pytest.mark.parametrize("name", ["claude-sonnet-4-5", "openai/gpt-4o-mini", "auto:fast"])
+@pytest.mark.parametrize("name", ["claude-sonnet", "openai/gpt-4o-mini", "auto:fast"])
 def test_any_model_speaks_messages(anthropic_sdk: Anthropic, name: str) -> None:
     assert anthropic_sdk.messages.create(**ask(model=name)).content[0].text
 

@@ -58,7 +58,9 @@ def ask(sdk: OpenAI, **fields: Any) -> Any:
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 @pytest.mark.parametrize(
-    ("fault", "error", "code"), REFUSALS, ids=lambda value: "-".join(map(str, value.values())) if isinstance(value, dict) else ""
+    ("fault", "error", "code"),
+    REFUSALS,
+    ids=lambda value: "-".join(map(str, value.values())) if isinstance(value, dict) else "",
 )
 def test_status(
     openai_sdk: OpenAI,
@@ -112,7 +114,9 @@ class TestBrokenMidway:
         assert '"finish_reason":"stop"' not in text
         assert code in text.rstrip().rpartition("\n\n")[2]
 
-    def test_responses_never_complete(self, openai_sdk: OpenAI, strike: Strike, fault: dict[str, Any], code: str) -> None:
+    def test_responses_never_complete(
+        self, openai_sdk: OpenAI, strike: Strike, fault: dict[str, Any], code: str
+    ) -> None:
         strike(**fault)
         events = list(openai_sdk.responses.create(model=MODEL, input=LONG, stream=True))
         kinds = [event.type for event in events]
@@ -123,9 +127,11 @@ class TestBrokenMidway:
     def test_anthropic_raises(self, anthropic_sdk: Anthropic, strike: Strike, fault: dict[str, Any], code: str) -> None:
         strike(**fault)
         options: Any = {"model": "anthropic/claude-haiku-4.5", "max_tokens": 600, "messages": LONG}
-        with pytest.raises(anthropic.APIStatusError, match="incomplete"):
-            with anthropic_sdk.messages.stream(**options) as stream:
-                stream.get_final_message()
+        with (
+            pytest.raises(anthropic.APIStatusError, match="incomplete"),
+            anthropic_sdk.messages.stream(**options) as stream,
+        ):
+            stream.get_final_message()
 
 
 class TestHealing:

@@ -42,7 +42,8 @@ class TestModelChoice:
         assert "42" in answer.json()["choices"][0]["message"]["content"]
 
     @pytest.mark.parametrize(
-        ("alias", "model"), [("gpt-4", "anthropic/claude-sonnet-4.5"), ("gpt-4o-mini", MODEL), (f"{MODEL}:nitro", MODEL)]
+        ("alias", "model"),
+        [("gpt-4", "anthropic/claude-sonnet-4.5"), ("gpt-4o-mini", MODEL), (f"{MODEL}:nitro", MODEL)],
     )
     def test_alias_and_variant(self, openai_sdk: OpenAI, alias: str, model: str) -> None:
         answer = openai_sdk.chat.completions.create(model=alias, messages=question("What is 6 * 7?"))
@@ -87,7 +88,7 @@ class TestHeaders:
 
 
 class TestCache:
-    ON = {"x-sophia-cache": "on"}  # noqa: RUF012 - read only
+    ON = {"x-sophia-cache": "on"}
 
     def test_the_same_again_is_an_exact_hit_and_free(self, openai_sdk: OpenAI, bed: Bed) -> None:
         def ask() -> Any:
@@ -173,7 +174,14 @@ class TestOwnChat:
             assert http.post("/v1/chat", json={"message": "What is 1 + 1?", "context": context}).status_code == 200
 
     @pytest.mark.parametrize(
-        "body", [{}, {"message": ""}, {"message": 1}, {"message": "x", "conversation": "conv_nobody"}, {"message": "x", "y": 1}]
+        "body",
+        [
+            {},
+            {"message": ""},
+            {"message": 1},
+            {"message": "x", "conversation": "conv_nobody"},
+            {"message": "x", "y": 1},
+        ],
     )
     def test_what_is_wrong_is_refused(self, http: httpx.Client, body: dict[str, Any]) -> None:
         assert http.post("/v1/chat", json=body).status_code in (400, 404)

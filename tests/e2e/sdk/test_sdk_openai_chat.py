@@ -222,7 +222,7 @@ def test_many_turns(openai_sdk: OpenAI) -> None:
 
 
 def test_unicode(openai_sdk: OpenAI) -> None:
-    text = "Wie heißt 海 auf Griechisch? \u200b\U0001f30a\U0001f468\u200d\U0001f469\u200d\U0001f467 e\u0301 \u202eabc \\ \" \u0007"
+    text = 'Wie heißt 海 auf Griechisch? \u200b\U0001f30a\U0001f468\u200d\U0001f469\u200d\U0001f467 e\u0301 \u202eabc \\ " \u0007'
     question = [{"role": "user", "content": text}]
     whole = ask(openai_sdk, question).choices[0].message.content
     assert said(ask(openai_sdk, question, stream=True)) == whole != ""

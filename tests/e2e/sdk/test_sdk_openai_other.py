@@ -51,9 +51,7 @@ class TestEmbeddings:
 
     def test_base64_is_the_same_vector(self, openai_sdk: OpenAI) -> None:
         plain = openai_sdk.embeddings.create(model=EMBEDDER, input="a cat", encoding_format="float")
-        packed = openai_sdk.embeddings.with_raw_response.create(
-            model=EMBEDDER, input="a cat", encoding_format="base64"
-        )
+        packed = openai_sdk.embeddings.with_raw_response.create(model=EMBEDDER, input="a cat", encoding_format="base64")
         assert isinstance(json.loads(packed.text)["data"][0]["embedding"], str)
         decoded = openai_sdk.embeddings.create(model=EMBEDDER, input="a cat")  # the SDK asks for base64 and decodes it
         assert decoded.data[0].embedding == pytest.approx(plain.data[0].embedding, abs=1e-6)

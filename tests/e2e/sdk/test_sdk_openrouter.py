@@ -73,9 +73,9 @@ def test_responses(openrouter_sdk: OpenRouter) -> None:
 
 class TestErrors:
     def test_bad_key(self, bed: Bed) -> None:
-        with OpenRouter(api_key="sk-sophia-nobody", server_url=f"{bed.url}/v1", retry_config=None) as sdk:
-            with pytest.raises(errors.UnauthorizedResponseError):
-                sdk.chat.send(model=MODEL, messages=QUESTION)
+        nobody = OpenRouter(api_key="sk-sophia-nobody", server_url=f"{bed.url}/v1", retry_config=None)
+        with nobody as sdk, pytest.raises(errors.UnauthorizedResponseError):
+            sdk.chat.send(model=MODEL, messages=QUESTION)
 
     def test_unknown_model(self, openrouter_sdk: OpenRouter) -> None:
         with pytest.raises(errors.NotFoundResponseError) as caught:
@@ -88,9 +88,11 @@ class TestErrors:
 
     def test_budget_spent(self, bed: Bed) -> None:
         secret = bed.tenant("openrouter-poor", budgets={"day": "0.000001"})
-        with OpenRouter(api_key=secret, server_url=f"{bed.url}/v1", retry_config=None) as sdk:
-            with pytest.raises(errors.PaymentRequiredResponseError):
-                sdk.chat.send(model=MODEL, messages=QUESTION)
+        with (
+            OpenRouter(api_key=secret, server_url=f"{bed.url}/v1", retry_config=None) as sdk,
+            pytest.raises(errors.PaymentRequiredResponseError),
+        ):
+            sdk.chat.send(model=MODEL, messages=QUESTION)
 
     def test_rate_limited(self, bed: Bed) -> None:
         secret = bed.tenant("openrouter-hasty", limits={"requests_per_minute": 1})

@@ -125,9 +125,7 @@ class TestBodies:
     )
     def test_a_wrong_type_is_named(self, openai_sdk: OpenAI, name: str, value: Any) -> None:
         with pytest.raises(openai.BadRequestError) as caught:
-            openai_sdk.chat.completions.create(
-                model=MODEL, messages=QUESTION, extra_body={name: value}
-            )
+            openai_sdk.chat.completions.create(model=MODEL, messages=QUESTION, extra_body={name: value})
         assert caught.value.param == name
         assert caught.value.type == "invalid_request_error"
 
@@ -184,7 +182,9 @@ class TestPaths:
         answer = http.post("/v1/models", json={})
         assert (answer.status_code, answer.headers["allow"]) == (405, "GET")
 
-    @pytest.mark.parametrize("path", ["/", "/v1", "/v1/", "/v1/chat/", "/v1/files", "/v2/chat/completions", "/v1/messages/x"])
+    @pytest.mark.parametrize(
+        "path", ["/", "/v1", "/v1/", "/v1/chat/", "/v1/files", "/v2/chat/completions", "/v1/messages/x"]
+    )
     def test_unknown(self, http: httpx.Client, path: str) -> None:
         answer = http.post(path, json={})
         assert answer.status_code == 404
