@@ -198,7 +198,7 @@ class Service:
         """Put in force what can change without a restart: keys, the models and flags files, the administrator's key."""
         for name, action in (
             ("key files", self.slots.load),
-            ("models file", self._reload_rules),
+            ("models file", lambda: self._reload_rules(settings)),
             ("flags file", self.flags.reload),
             ("administrator's key", self.tenancy.reload),
         ):
@@ -208,10 +208,10 @@ class Service:
                 _LOG.error("not reloaded", extra={"what": name, "reason": str(error)})
         _LOG.info("configuration reloaded")
 
-    def _reload_rules(self) -> None:
-        self.shelf.reload(self._rules(self.settings))
+    def _reload_rules(self, settings: Settings) -> None:
+        self.shelf.reload(self._rules(settings))
         if self.cache is not None:
-            self.cache.set_version(self._rules_digest())
+            self.cache.set_version(self._rules_digest(settings))
 
     async def metrics_app(self, scope: Scope, receive: Receive, send: Send) -> None:
         """`GET /metrics` on its own port; `/health/…` there as well, for probes."""
@@ -370,13 +370,14 @@ class Service:
             ttl=settings.ttl,
             similarity=settings.similarity,
             embed_timeout=settings.embed_timeout,
-            version=self._rules_digest(),
+            version=self._rules_digest(self.settings),
             clock=self._clock,
         )
 
-    def _rules_digest(self) -> str:
+    @staticmethod
+    def _rules_digest(settings: Settings) -> str:
         """Names the data that answers are planned by: entries made under other rules are not found."""
-        file = self.settings.models_file
+        file = settings.models_file
         return "" if file is None else hashlib.sha256(file.read_bytes()).hexdigest()
 
     def _rules(self, settings: Settings) -> Rules:
