@@ -4,7 +4,7 @@
 
 # This module_utils is PRIVATE to the collection: it may change in any release.
 
-"""What a pool's runs have to remember: launches whose outcome a list may not show yet, and terminations likewise.
+"""What a pool's runs have to remember: launches and terminations that a list may not show yet, and who was there.
 
 A launch is written down before it is sent and its id right after, each time flushed to the disk, so that whoever is
 killed in between leaves a trace that the next run follows. Notes are dropped once lists can be trusted again.
@@ -48,6 +48,8 @@ class Journal:
     launches: dict[str, Sent] = field(default_factory=dict)
     # Instance id to the moment its end was asked for, and whether it is known to be gone.
     endings: dict[str, tuple[float, bool]] = field(default_factory=dict)
+    # Ids of the hosts that were there when somebody last looked.
+    known: frozenset[str] = frozenset()
 
     def load(self) -> None:
         """Read the file. Raises :class:`StateConflict` if it is not what this class writes."""
@@ -57,6 +59,7 @@ class Journal:
             saved: Any = json.loads(self.path.read_text(encoding="utf-8"))
             self.launches = {item["token"]: Sent(**item) for item in saved["launches"]}
             self.endings = {key: (float(when), bool(gone)) for key, (when, gone) in saved["endings"].items()}
+            self.known = frozenset(saved["known"])
         except (ValueError, KeyError, TypeError, AttributeError):
             raise StateConflict(
                 f"{self.path} cannot be read; a launch may be under way: list the instances, then remove the file",
@@ -86,6 +89,12 @@ class Journal:
         self.endings[instance_id] = (self.endings[instance_id][0], True)
         self._save()
 
+    def remember(self, ids: frozenset[str]) -> None:
+        """Note which hosts are there."""
+        if ids != self.known:
+            self.known = ids
+            self._save()
+
     def sweep(self, before: float) -> None:
         """Drop notes of before a moment: launches that are known by id, and endings."""
         launches = {key: item for key, item in self.launches.items() if item.id is None or item.sent >= before}
@@ -97,7 +106,11 @@ class Journal:
     def _save(self) -> None:
         if self.read_only:
             return
-        body = {"launches": [asdict(item) for item in self.launches.values()], "endings": self.endings}
+        body = {
+            "launches": [asdict(item) for item in self.launches.values()],
+            "endings": self.endings,
+            "known": sorted(self.known),
+        }
         partial = self.path.with_suffix(".part")
         with open(partial, "w", encoding="utf-8", opener=_private) as file:
             json.dump(body, file, indent=1)

@@ -10,8 +10,8 @@ The one place that acts. What keeps it honest where the API does not:
 
 * a launch is written down before it is sent; if its outcome is unknown, instances are listed for ``reconcile`` seconds
   for the tag it was sent with, and nothing else is launched for its ordinal until then;
-* a host that a list does not show (lists may be stale) is asked for by its id before it counts as missing, and one that
-  was terminated counts, and costs, until the API says by its id that it is gone;
+* a host that a list does not show (lists may be stale, or shift between two pages) is asked for by its id before it
+  counts as missing, and one that was terminated counts, and costs, until the API says by its id that it is gone;
 * a termination that does not begin is asked for again.
 
 One run of a pool at a time and machine: the pool's lock is held throughout.
@@ -46,6 +46,7 @@ from ansible_collections.sophia.platform.plugins.module_utils._lambda_cloud.mode
     named_alike,
 )
 from ansible_collections.sophia.platform.plugins.module_utils._lambda_cloud.plan import (
+    COMING,
     Desired,
     Member,
     Plan,
@@ -207,7 +208,9 @@ class Run:
         """Wait for what stands in the way; return whether the run ends here, with less than was asked for."""
         self.report.waiting_for = step.why
         elapsed = self._clock() - self._started
-        if step.do == "blocked" or elapsed >= self._limits.timeout:
+        # What is on its way is waited for even if nothing can follow it: it may come up broken.
+        hopeless = step.do == "blocked" and not (self._limits.wait and self._coming())
+        if hopeless or elapsed >= self._limits.timeout:
             if self._limits.allow_partial:
                 return True
             self._fail(step, elapsed)
@@ -219,6 +222,9 @@ class Run:
         self._sleep(max(0.1, min(pause, self._limits.timeout - elapsed)))
         self._look()
         return False
+
+    def _coming(self) -> bool:
+        return any(member.status in COMING for member in self.report.members)
 
     def _fail(self, step: Step, elapsed: float) -> None:
         missing = shortfall(self._desired, self.report.members)
@@ -234,6 +240,7 @@ class Run:
         listed = {instance.id: instance for instance in self._api.instances()}
         self._hide_ended(listed)
         pending = self._find_sent(listed, now)
+        self._find_known(listed)
         mine: dict[str, Instance] = {}
         members: list[Member] = []
         for instance in listed.values():
@@ -249,6 +256,7 @@ class Run:
             members.append(self._member(instance, own.ordinal, own.spec, now))
         self.report.members = tuple(sorted([*members, *pending], key=lambda member: (member.ordinal, member.name)))
         self.report.instances = mine
+        self._journal.remember(frozenset(mine))
 
     def _hide_ended(self, listed: dict[str, Instance]) -> None:
         for instance_id, (_, gone) in list(self._journal.endings.items()):
@@ -280,6 +288,15 @@ class Run:
             else:
                 self._journal.drop(sent.token)
         return pending
+
+    def _find_known(self, listed: dict[str, Instance]) -> None:
+        """Ask for hosts that were there and are not listed: a list may be stale, or have shifted between two pages."""
+        for instance_id in sorted(self._journal.known - listed.keys()):
+            if self._journal.endings.get(instance_id, (0.0, False))[1]:
+                continue
+            truth = self._api.instance(instance_id)
+            if truth is not None:
+                listed[truth.id] = truth
 
     def _member(self, instance: Instance, ordinal: int, spec: str, now: float) -> Member:
         created = instance.tags.get(TAG_CREATED, "")

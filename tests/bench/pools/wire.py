@@ -10,12 +10,11 @@ import random
 import urllib.parse
 from dataclasses import dataclass, field
 
-from sophia.sandbox.lambda_cloud import API_KEY, Cloud, Request
-
 from ansible_collections.sophia.platform.plugins.module_utils._http import Backoff, Client
 from ansible_collections.sophia.platform.plugins.module_utils._lambda_cloud.api import Api
 from ansible_collections.sophia.platform.plugins.module_utils._lambda_cloud.model import TAG_ORDINAL, TAG_POOL
 from ansible_collections.sophia.platform.plugins.module_utils._lambda_cloud.pace import Pace
+from sophia.sandbox.lambda_cloud import API_KEY, Cloud, Request
 
 TIMEOUT = 30.0
 # Seconds that a request takes at most on its way, and as long back: less than the pace leaves.
