@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
+import numpy as np
 import qdrant_edge as edge
 
 from .errors import wrong
@@ -90,7 +91,8 @@ def _field(given: Json) -> edge.FieldCondition:
 def _match(given: Json) -> Any:
     match given:
         case {"value": value}:
-            return edge.MatchValue(value)
+            # The engine's bindings take Python's booleans for integers, and only NumPy's for booleans.
+            return edge.MatchValue(np.bool_(value) if isinstance(value, bool) else value)  # type: ignore[arg-type]
         case {"text": text}:
             return edge.MatchText(text)
         case {"text_any": text}:
