@@ -28,7 +28,6 @@ def intent(number: int) -> Intent:
         model="model",
         slot="slot",
         reserved=number,
-        accounts=(),
         tags=("a", "b"),
     )
 

@@ -17,7 +17,7 @@ NOW = 20_000 * DAY + 5
 
 
 def intent(attempt: str, reserved: int = 100, at: int = NOW, team: str | None = "team") -> Intent:
-    return Intent(attempt, "req", at, "org", team, "user", "key", "chat", "model", "slot", reserved, (), ("tag",))
+    return Intent(attempt, "req", at, "org", team, "user", "key", "chat", "model", "slot", reserved, ("tag",))
 
 
 def end(attempt: str, cost: int | None, generation: str | None = "gen") -> Settlement:

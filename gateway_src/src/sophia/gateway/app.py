@@ -17,7 +17,19 @@ from typing import Any
 import msgspec
 
 from sophia.errors import ApiError, BadRequest, Forbidden, NotFound, Unauthorized
-from sophia.gateway.asgi import App, Headers, Receive, Scope, Send, disconnected, header, read_body, respond, start
+from sophia.gateway.asgi import (
+    App,
+    Headers,
+    Receive,
+    Scope,
+    Send,
+    deadline_of,
+    disconnected,
+    header,
+    read_body,
+    respond,
+    start,
+)
 from sophia.gateway.cache import CacheControls, Hit, replay
 from sophia.gateway.chat import ChatApi
 from sophia.gateway.dialects import CHAT, EMBEDDINGS, MESSAGES, RESPONSES, Dialect
@@ -222,7 +234,7 @@ class Gateway:
             exchange.received,
             CacheControls.parse(scope["headers"]),
             self._tracer.outgoing(exchange.span),
-            _deadline(scope),
+            deadline_of(scope),
         )
 
     async def _complete(self, exchange: Exchange) -> None:
@@ -276,6 +288,7 @@ class Gateway:
 
     async def _relay(self, exchange: Exchange, journey: Journey, relay: Relay, gone: asyncio.Task[None]) -> None:
         pieces = relay.pieces()
+        gone.add_done_callback(lambda _: relay.leave())
         try:
             await self._begin_stream(exchange, journey, relay.model)
             self._metrics.first_token(exchange.model, time.monotonic() - exchange.received)
@@ -426,24 +439,6 @@ class Gateway:
 def _identity(scope: Scope) -> str:
     given = header(scope, b"x-request-id")
     return given if given is not None and _REQUEST_ID.fullmatch(given) else new_id("req")
-
-
-def _deadline(scope: Scope) -> float | None:
-    """The client's own deadline: `x-request-timeout` in seconds, or the SDKs' `x-stainless-timeout`, which may hold
-    anything (Anthropic's SDK writes NOT_GIVEN where it has none)."""
-    asked = header(scope, b"x-request-timeout")
-    value = header(scope, b"x-stainless-timeout") if asked is None else asked
-    if value is None:
-        return None
-    try:
-        seconds = float(value)
-    except ValueError:
-        if asked is None:
-            return None
-        raise BadRequest("invalid_value", "x-request-timeout: must be a number of seconds") from None
-    if not 0 < seconds < 86_400:
-        return None
-    return seconds
 
 
 def _error_body(exchange: Exchange, error: ApiError) -> bytes:

@@ -9,7 +9,19 @@ from typing import Any
 
 from sophia.errors import BadRequest, PayloadTooLarge
 
-__all__ = ["App", "Headers", "Receive", "Scope", "Send", "disconnected", "header", "read_body", "respond", "start"]
+__all__ = [
+    "App",
+    "Headers",
+    "Receive",
+    "Scope",
+    "Send",
+    "deadline_of",
+    "disconnected",
+    "header",
+    "read_body",
+    "respond",
+    "start",
+]
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -98,3 +110,21 @@ async def disconnected(receive: Receive) -> None:
         message = await receive()
         if message["type"] == "http.disconnect":
             return
+
+
+def deadline_of(scope: Scope) -> float | None:
+    """The client's own deadline: `x-request-timeout` in seconds, or the SDKs' `x-stainless-timeout`, which may hold
+    anything (Anthropic's SDK writes NOT_GIVEN where it has none)."""
+    asked = header(scope, b"x-request-timeout")
+    value = header(scope, b"x-stainless-timeout") if asked is None else asked
+    if value is None:
+        return None
+    try:
+        seconds = float(value)
+    except ValueError:
+        if asked is None:
+            return None
+        raise BadRequest("invalid_value", "x-request-timeout: must be a number of seconds") from None
+    if not 0 < seconds < 86_400:
+        return None
+    return seconds

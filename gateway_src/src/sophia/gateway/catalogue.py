@@ -111,6 +111,8 @@ class Catalogue:
     skipped: tuple[Skipped, ...]
     warnings: tuple[str, ...]
     at: float
+    named: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
+    """Plans of models asked for by name, as `plan` keeps them."""
     _usable: dict[Any, tuple[Rated, ...]] = field(default_factory=dict, compare=False, repr=False)
 
     def find(self, name: str) -> Found | None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 
 from sophia.errors import BadRequest
-from sophia.gateway.asgi import disconnected, respond, start
+from sophia.gateway.asgi import deadline_of, disconnected, respond, start
 from sophia.gateway.cache import CacheControls, Hit
 from sophia.gateway.dialects import CHAT
 from sophia.gateway.pipeline import Journey, Pipeline
@@ -104,6 +104,7 @@ class ChatApi:
             exchange.received,
             CacheControls.parse(exchange.scope["headers"]),
             self._tracer.outgoing(exchange.span),
+            deadline_of(exchange.scope),
         )
         exchange.model = journey.plan.candidates[0].model.id
         hit = await self._pipeline.lookup(journey)
@@ -206,6 +207,7 @@ class ChatApi:
         """Relay the text; None where it did not come whole."""
         relay, candidate = await self._pipeline.stream(journey)
         gone = asyncio.create_task(disconnected(exchange.receive))
+        gone.add_done_callback(lambda _: relay.leave())
         exchange.model = candidate.model.id
         exchange.waited = journey.request.waited
         exchange.status = 200

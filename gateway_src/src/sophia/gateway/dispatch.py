@@ -186,7 +186,6 @@ class Dispatcher:
             model=candidate.model.id,
             slot=slot.hash,
             reserved=amount,
-            accounts=principal.accounts,
             tags=request.tags,
         )
         try:

@@ -28,7 +28,7 @@ import msgspec
 
 from sophia.errors import ApiError, BadRequest, Forbidden, NotFound, Unavailable
 from sophia.gateway.catalogue import Catalogue, Found, Model, Rated
-from sophia.gateway.flags import FlagSet, Switches
+from sophia.gateway.flags import NO_SWITCHES, FlagSet, Switches
 from sophia.gateway.health import Health
 from sophia.gateway.judge import KINDS, Task
 from sophia.gateway.prices import MaxPrice, Rates
@@ -39,6 +39,9 @@ __all__ = ["Ask", "Candidate", "Plan", "ProviderPrefs", "plan"]
 
 _INDEX = {kind: index for index, kind in enumerate(KINDS)}
 _TEXT = frozenset({"text"})
+_ORDINARY = 2_000
+_REMEMBERED = 4_096
+_ANY = 2**53
 _OUTPUT = 500
 """Output tokens taken for ranking where the request sets no limit."""
 
@@ -122,6 +125,9 @@ def plan(ask: Ask, principal: Principal, catalogue: Catalogue, flags: FlagSet, h
         NotFound, Forbidden, BadRequest, Unavailable: with the codes of this module's docstring.
     """
     switches = flags.switches(principal.organization, principal.user or principal.key)
+    usual = switches is NO_SWITCHES and not health.models and ask.max_price is None and not ask.fallbacks
+    if usual and ask.model and not ask.model.startswith("auto") and ask.api == "chat":
+        return _remembered(ask, principal, catalogue, health)
     way = _Way(ask, principal, catalogue, switches, health)
     if ask.api == "embeddings":
         return way.embedding()
@@ -134,6 +140,25 @@ def plan(ask: Ask, principal: Principal, catalogue: Catalogue, flags: FlagSet, h
         known = ", ".join(f"auto:{each}" for each in catalogue.rules.preferences)
         raise NotFound("model_not_found", f"no preference {wish!r}: ask for {known}", param="model")
     return way.preferred(wanted, preference)
+
+
+def _remembered(ask: Ask, principal: Principal, catalogue: Catalogue, health: Health) -> Plan:
+    """The plan of a model that was asked for by name, with nothing unusual about the request: it does not depend on
+    the prompt as long as that fits every candidate, so it is kept with the snapshot."""
+    key = (ask.model, ask.inputs, ask.parameters, principal.models, principal.zero_data_retention, principal.regions)
+    found: Plan | None = catalogue.named.get(key)
+    if found is None or any(_overflows(each.model, ask.prompt_tokens) for each in found.candidates):
+        found = _Way(ask, principal, catalogue, NO_SWITCHES, health).named()
+        if ask.prompt_tokens < _ORDINARY:
+            if len(catalogue.named) >= _REMEMBERED:
+                catalogue.named.clear()
+            catalogue.named[key] = found
+    return found if found.task == ask.task else msgspec.structs.replace(found, task=ask.task)
+
+
+def _overflows(model: Model, prompt_tokens: int) -> bool:
+    """Whether a prompt cannot fit. The estimate may be twice too high for repetitive text."""
+    return model.context_length is not None and prompt_tokens // 2 > model.context_length
 
 
 class _Way:
@@ -335,8 +360,7 @@ class _Way:
             yield other, f"{other.model.id} is a fallback that the request names"
         rules = self.catalogue.rules
         switches = self.switches
-        limit = self._listed(found.model)
-        if limit is None:
+        if found.model.prices is None:
             return
         names: dict[str, str] = {}
         if switches.fallback is not None:
@@ -350,8 +374,7 @@ class _Way:
                 names.setdefault(name, f"is a fallback of {found.model.id} in models.yml and no dearer")
         for name, why in names.items():
             known = self.catalogue.find(name)
-            cost = None if known is None else self._listed(known.model)
-            if known is not None and cost is not None and cost <= limit:
+            if known is not None and _no_dearer(known.model, found.model):
                 yield known, f"{known.model.id} {why}"
 
     def _cheapest(self, patterns: tuple[str, ...]) -> list[Rated]:
@@ -389,8 +412,7 @@ class _Way:
             return BadRequest(
                 "unsupported_parameter", f"{model.id} does not support {names}", param=min(missing_parameters)
             )
-        # The estimate may be twice too high for repetitive text; only what cannot fit is refused here.
-        if model.context_length is not None and ask.prompt_tokens // 2 > model.context_length:
+        if _overflows(model, ask.prompt_tokens):
             message = f"the prompt has about {ask.prompt_tokens} tokens; {model.id} takes {model.context_length}"
             return BadRequest("context_length_exceeded", message, param="messages")
         if model.prices is None:
@@ -466,6 +488,14 @@ class _Way:
                 and all(name in model.parameters or _SAME.get(name) in model.parameters for name in parameters),
             ),
         )
+
+
+def _no_dearer(model: Model, than: Model) -> bool:
+    """Whether a model costs no more than another, whatever the request: each price, at its dearest step."""
+    if model.prices is None or than.prices is None:
+        return False
+    ours, theirs = model.prices.worst(_ANY), than.prices.base
+    return ours.prompt <= theirs.prompt and ours.completion <= theirs.completion and ours.request <= theirs.request
 
 
 def _place(order: tuple[str, ...], model: str) -> int:

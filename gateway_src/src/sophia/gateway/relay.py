@@ -99,6 +99,8 @@ class Relay:
         self._fault: Fault | None = None
         self._content = False
         self._closed = False
+        self._left = False
+        self._waiting: asyncio.Task[object] | None = None
         self._settled = False
         self._alive = time.monotonic()
 
@@ -160,6 +162,8 @@ class Relay:
                     break
                 if out:
                     yield out
+            if self._left:
+                return
             if self._failure is None and self._finish is None:
                 self._failure = "cut"
             last = self._last()
@@ -167,6 +171,12 @@ class Relay:
             yield last
         finally:
             await self._close()
+
+    def leave(self) -> None:
+        """The client is gone: end a wait for the next piece, so that upstream stops as well."""
+        self._left = True
+        if self._waiting is not None:
+            self._waiting.cancel()
 
     async def abort(self) -> None:
         """The client is gone: close the upstream connection; what was generated is billed and reconciled."""
@@ -194,6 +204,7 @@ class Relay:
 
     async def _advance(self) -> bytes | None:
         """The bytes to pass on from the next chunk; None at the end of the upstream's body."""
+        self._waiting = asyncio.current_task()
         try:
             chunk = await anext(self._chunks, None)
         except Stalled:
@@ -203,6 +214,13 @@ class Relay:
             if not self._done:
                 self._failure = "cut"
             return None
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if not self._left or task is None or task.uncancel():
+                raise
+            return None  # it was `leave`, which ends this wait and not the task
+        finally:
+            self._waiting = None
         if chunk is None:
             return None
         try:

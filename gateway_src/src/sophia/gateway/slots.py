@@ -12,7 +12,7 @@ import asyncio
 import hashlib
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import msgspec
@@ -85,11 +85,13 @@ class Slots:
         _LOG.info("upstream key loaded", extra={"slot": name, "key_hash": slot.hash})
         return True
 
-    def pick(self, without: Iterable[str] = ()) -> Slot | None:
+    def pick(self, without: Collection[str] = ()) -> Slot | None:
         """The best usable key whose hash is not in `without`.
 
         A key that was refused is rested, not forgotten: with nothing better it is tried again.
         """
+        if not without and not self._resting:
+            return next(iter(self._in_order()), None)
         excluded = set(without)
         now = self._clock()
         usable = [slot for slot in self._in_order() if slot.hash not in excluded]

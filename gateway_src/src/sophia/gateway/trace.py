@@ -64,8 +64,8 @@ class Tracer:
         state = header(scope, b"tracestate") if found is not None else None
         if self._tracer is not None:
             return _recorded(self._tracer, found, state)
-        trace, flags = (found[1], found[3]) if found is not None else (f"{random.getrandbits(128):032x}", "00")  # noqa: S311
-        return Span(trace, f"{random.getrandbits(64) or 1:016x}", flags, state)  # noqa: S311 - no secret
+        trace, flags = (found[1], found[3]) if found is not None else (f"{random.getrandbits(128):032x}", "00")
+        return Span(trace, f"{random.getrandbits(64) or 1:016x}", flags, state)
 
     def outgoing(self, span: Span) -> dict[str, str]:
         """The headers of every request upstream: trace context and attribution."""

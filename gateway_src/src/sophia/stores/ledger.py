@@ -231,7 +231,6 @@ def _pending(row: Any) -> tuple[Intent, Settlement | None, str]:
         model=row["model"],
         slot=row["slot"],
         reserved=row["reserved"],
-        accounts=(),
         tags=tuple(filter(None, (row["tags"] or "").split(","))),
     )
     settlement = None

@@ -148,8 +148,8 @@ class Tokens(msgspec.Struct, frozen=True):
 class Intent(msgspec.Struct, frozen=True, tag="intent"):
     """One attempt that is about to be sent upstream: durable before its first byte.
 
-    `attempt` is the identity of the spend (one request may make several attempts). `accounts` are charged
-    `reserved` until the settlement replaces it.
+    `attempt` is the identity of the spend (one request may make several attempts). The accounts of its owners are
+    charged `reserved` until the settlement replaces it.
     """
 
     attempt: str
@@ -163,7 +163,6 @@ class Intent(msgspec.Struct, frozen=True, tag="intent"):
     model: str
     slot: str
     reserved: int
-    accounts: tuple[Account, ...]
     tags: tuple[str, ...] = ()
 
 
