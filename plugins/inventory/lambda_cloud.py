@@ -60,7 +60,7 @@ plugin: sophia.platform.lambda_cloud
 pools: [serving]
 hostvars_prefix: lambda_
 keyed_groups:
-  - key: lambda_gpus
+  - key: lambda_gpus | string
     prefix: gpus
 compose:
   ansible_ssh_common_args: "'-o StrictHostKeyChecking=yes'"

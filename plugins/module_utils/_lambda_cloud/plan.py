@@ -145,10 +145,13 @@ def decide(
     members: Sequence[Member],
     offers: Sequence[Offer] | None,
     refused: Iterable[tuple[str, str]] = (),
+    left: frozenset[int] = frozenset(),
 ) -> Step | None:
     """Return the next step, or None where all is as desired.
 
     ``offers`` None means that nobody has looked yet; ``refused`` are pairs of type and region not to be tried now.
+    ``left`` are ordinals whose hosts the run deleted: they are not used again before the next run, so that names do not
+    depend on how long a termination takes.
     """
     view = _look(desired, members)
     for member in _duplicates(desired, view.here):
@@ -161,7 +164,7 @@ def decide(
     room = desired.count + (desired.max_surge if view.outdated else 0) - len(view.here)
     hindrance: Step | None = None
     if need > 0 and room > 0:
-        launch = _launch(desired, view, members, offers, refused)
+        launch = _launch(desired, view, left.union(member.ordinal for member in members), offers, refused)
         if launch.do in ("launch", "shop") or not view.outdated:
             return launch
         hindrance = launch
@@ -180,13 +183,14 @@ def plan(
     offers: Sequence[Offer] | None,
     refused: Iterable[tuple[str, str]] = (),
 ) -> Plan:
-    """Return every step, as if each launch found its host and each deletion ended at once."""
+    """Return every step, as if each launch found its host; a deletion takes until something has to wait for it."""
     refused = tuple(refused)
     now = list(members)
     before = peak = _cents(now)
     steps: list[Step] = []
     blocked: str | None = None
-    while (step := decide(desired, now, offers, refused)) is not None:
+    left: frozenset[int] = frozenset()
+    while (step := decide(desired, now, offers, refused, left)) is not None:
         if step.do in ("blocked", "shop"):
             blocked = step.why
             break
@@ -201,11 +205,13 @@ def plan(
         if step.do == "drain":
             desired = replace(desired, drained=desired.drained | {step.name})
         elif step.do == "delete":
-            now = [member for member in now if (member.id, member.name) != (step.id, step.name)]
+            now = [replace(member, status="terminating") if member.id == step.id else member for member in now]
+            left |= {step.ordinal or 0}
         else:
             now.append(_launched(step, desired.spec))
         peak = max(peak, _cents(now))
-    return Plan(tuple(steps), before, _cents(now), peak, shortfall(desired, now), blocked, tuple(now))
+    after = tuple(member for member in now if member.status != "terminating")
+    return Plan(tuple(steps), before, _cents(after), peak, shortfall(desired, after), blocked, after)
 
 
 def shortfall(desired: Desired, members: Sequence[Member]) -> int:
@@ -290,7 +296,7 @@ def _need(desired: Desired, view: _View) -> int:
 def _launch(
     desired: Desired,
     view: _View,
-    members: Sequence[Member],
+    taken: frozenset[int],
     offers: Sequence[Offer] | None,
     refused: Iterable[tuple[str, str]],
 ) -> Step:
@@ -302,7 +308,6 @@ def _launch(
     ]
     if affordable:
         offer, region = affordable[0]
-        taken = {member.ordinal for member in members}
         ordinal = next(number for number in range(len(taken) + 1) if number not in taken)
         name = name_of(desired.pool, ordinal, desired.spec)
         return Step("launch", "missing", name, ordinal, offer.type, region, offer.cents)
@@ -351,7 +356,7 @@ def _shrink(
             return Step("shop", "capacity")
         rest = replace(view, cents=view.cents - victim.cents)
         found = grid(desired, view.here, offers, refused)
-        if not any(desired.budget is None or rest.cents + offer.cents <= desired.budget for offer, _ in found):
+        if not any(desired.budget is None or rest.cents + offer.cents <= desired.budget for offer, _region in found):
             return _hindrance(desired, rest, offers, found)
     if desired.drain_required and victim.status == "active" and victim.name not in desired.drained:
         return replace(_delete(victim, _why(view, victim)), do="drain")

@@ -137,6 +137,7 @@ class Run:
         self._refusals: dict[tuple[str, str], _Refusal] = {}
         self._asked: dict[str, float] = {}
         self._mine: set[str] = set()
+        self._left: set[int] = set()
         self._deleted = 0
         self._relaunched = 0
         self._quota = False
@@ -185,7 +186,7 @@ class Run:
 
     def _converge(self) -> None:
         while True:
-            step = decide(self._desired, self.report.members, self._offers, self._shunned())
+            step = decide(self._desired, self.report.members, self._offers, self._shunned(), frozenset(self._left))
             self.report.waiting_for = None
             if self._quota and step is not None and step.do == "launch":
                 step = Step("blocked", "quota")
@@ -259,7 +260,7 @@ class Run:
         self._journal.remember(frozenset(mine))
 
     def _hide_ended(self, listed: dict[str, Instance]) -> None:
-        for instance_id, (_, gone) in list(self._journal.endings.items()):
+        for instance_id, (_asked, gone) in list(self._journal.endings.items()):
             if gone:
                 listed.pop(instance_id, None)
                 continue
@@ -418,6 +419,7 @@ class Run:
         self._account(step)
         self._journal.end(instance_id, self._wall())
         self._terminate(instance_id)
+        self._left.add(step.ordinal or 0)
         self.report.steps.append(step)
         asked = self._clock()
         while True:

@@ -143,7 +143,7 @@ def peak(instances: Iterable[Instance]) -> int:
     changes = [(item.launched, item.kind.cents) for item in instances]
     changes += [(item.terminated, -item.kind.cents) for item in instances if item.terminated < inf]
     total = most = 0
-    for _, cents in sorted(changes):
+    for _moment, cents in sorted(changes):
         total += cents
         most = max(most, total)
     return most
