@@ -428,8 +428,8 @@ async def test_many_at_once(client: Upstream, server: Server) -> None:
 
 
 def test_the_setting_names_the_client() -> None:
-    from sophia.gateway.upstream import open_upstream
+    from sophia.gateway.service import open_client
 
     settings = UpstreamSettings(base_url="http://127.0.0.1:9")
-    assert isinstance(open_upstream(settings), PyreqwestUpstream)
-    assert isinstance(open_upstream(msgspec.structs.replace(settings, client="aiohttp")), AiohttpUpstream)
+    assert isinstance(open_client(settings), PyreqwestUpstream)
+    assert isinstance(open_client(msgspec.structs.replace(settings, client="aiohttp")), AiohttpUpstream)

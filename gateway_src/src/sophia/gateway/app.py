@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -33,15 +32,16 @@ from sophia.gateway.asgi import (
 from sophia.gateway.cache import CacheControls, Hit, replay
 from sophia.gateway.chat import ChatApi
 from sophia.gateway.dialects import CHAT, EMBEDDINGS, MESSAGES, RESPONSES, Dialect
+from sophia.gateway.exchange import Exchange
 from sophia.gateway.limits import RateLimited
 from sophia.gateway.listing import Listing
 from sophia.gateway.metrics import Metrics
 from sophia.gateway.pipeline import Journey, Pipeline
 from sophia.gateway.relay import Relay
-from sophia.gateway.trace import Span, Tracer
+from sophia.gateway.trace import Tracer
 from sophia.logs import AccessLog
 from sophia.money import dollars
-from sophia.stores.model import Principal, new_id
+from sophia.stores.model import Principal
 from sophia.stores.registry import digest
 from sophia.stores.tenancy import Tenancy
 
@@ -51,59 +51,11 @@ _LOG = logging.getLogger(__name__)
 
 _JSON = (b"content-type", b"application/json")
 _SSE: Headers = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache")]
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._:\-]{1,128}")
 _PATIENCE = 10.0
 _HEAD_MOMENT = 2.0
 _KEEP_ALIVE = b": waiting for the model\n\n"
 
-Handler = Callable[["Exchange"], Awaitable[None]]
-
-
-class Exchange:
-    """One HTTP exchange: what arrived, and the answer on its way. Private to this package."""
-
-    __slots__ = (
-        "code",
-        "cost",
-        "dialect",
-        "identity",
-        "model",
-        "principal",
-        "receive",
-        "received",
-        "scope",
-        "send",
-        "span",
-        "started",
-        "status",
-        "waited",
-        "wall",
-    )
-
-    def __init__(self, scope: Scope, receive: Receive, send: Send, span: Span) -> None:
-        self.scope = scope
-        self.span = span
-        self.receive = receive
-        self.send = send
-        self.received = time.monotonic()
-        self.wall = time.perf_counter()
-        self.identity = _identity(scope)
-        self.dialect: Dialect = CHAT
-        self.principal: Principal | None = None
-        self.model = "-"
-        self.status = 0
-        self.code: str | None = None
-        self.cost: int | None = None
-        self.waited = 0.0
-        self.started = False
-
-    def headers(self, *more: tuple[bytes, bytes]) -> Headers:
-        """The headers of every answer, and some more."""
-        return [(b"x-request-id", self.identity.encode()), *more]
-
-    def overhead(self) -> bytes:
-        """The gateway's own share of the time so far (ms)."""
-        return b"%.3f" % max(0.0, (time.perf_counter() - self.wall - self.waited) * 1000)
+Handler = Callable[[Exchange], Awaitable[None]]
 
 
 class Gateway:
@@ -434,11 +386,6 @@ class Gateway:
             await send(message)
 
         return closing
-
-
-def _identity(scope: Scope) -> str:
-    given = header(scope, b"x-request-id")
-    return given if given is not None and _REQUEST_ID.fullmatch(given) else new_id("req")
 
 
 def _error_body(exchange: Exchange, error: ApiError) -> bytes:

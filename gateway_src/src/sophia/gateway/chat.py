@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -17,6 +17,7 @@ from sophia.errors import BadRequest
 from sophia.gateway.asgi import deadline_of, disconnected, respond, start
 from sophia.gateway.cache import CacheControls, Hit
 from sophia.gateway.dialects import CHAT
+from sophia.gateway.exchange import Exchange
 from sophia.gateway.pipeline import Journey, Pipeline
 from sophia.gateway.relay import Relay
 from sophia.gateway.sse import Parser
@@ -24,9 +25,6 @@ from sophia.gateway.trace import Tracer
 from sophia.money import dollars
 from sophia.stores.conversations import Conversations, Said
 from sophia.stores.model import Principal, Tokens, new_id
-
-if TYPE_CHECKING:
-    from sophia.gateway.app import Exchange
 
 __all__ = ["ChatApi"]
 

@@ -44,9 +44,9 @@ from sophia.gateway.reconcile import Reconciler
 from sophia.gateway.rules import Rules, read_rules, shipped_rules
 from sophia.gateway.slots import Slots
 from sophia.gateway.trace import Tracer
-from sophia.gateway.upstream import UpstreamFailure, open_upstream
+from sophia.gateway.upstream import PyreqwestUpstream, Upstream, UpstreamFailure
 from sophia.logs import AccessLog
-from sophia.settings import Settings
+from sophia.settings import Settings, UpstreamSettings
 from sophia.stores.audit import Audit
 from sophia.stores.changes import Changes
 from sophia.stores.conversations import Conversations
@@ -67,7 +67,7 @@ from sophia.stores.tenancy import Tenancy
 from sophia.stores.vectors import LocalVectors, VectorStore
 from sophia.stores.vectors_redis import RedisVectors
 
-__all__ = ["Service"]
+__all__ = ["Service", "open_client"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -106,7 +106,7 @@ class Service:
         )
         self.flags = Flags(self.database, self.audit, self.changes, settings.flags_file, clock)
         self.slots = Slots(settings.upstream.key_files, time.monotonic)
-        self.client = open_upstream(settings.upstream)
+        self.client = open_client(settings.upstream)
         self.ledger_store = LedgerStore(self.database, instance)
         self.ledger = Ledger(self.ledger_store, settings.state_dir / "journal", instance, self._settle_reservation)
         self.ledger.on_settled = self._settled
@@ -436,3 +436,12 @@ class Service:
             return await self.cache.purge(organization, tag=tag, model=model)
         freed = [await self.cache.purge(each, tag=tag, model=model) for each in self.tenancy.organizations()]
         return sum(freed)
+
+
+def open_client(settings: UpstreamSettings) -> Upstream:
+    """The client that the settings name."""
+    if settings.client == "aiohttp":
+        from sophia.gateway.upstream_aiohttp import AiohttpUpstream  # an optional dependency
+
+        return AiohttpUpstream(settings)
+    return PyreqwestUpstream(settings)

@@ -26,7 +26,7 @@ from pyreqwest.response import Response
 
 from sophia.settings import UpstreamSettings
 
-__all__ = ["Lost", "NotSent", "PyreqwestUpstream", "Reply", "Stalled", "Upstream", "UpstreamFailure", "open_upstream"]
+__all__ = ["Lost", "NotSent", "PyreqwestUpstream", "Reply", "Stalled", "Upstream", "UpstreamFailure"]
 
 _CONNECT_STEP = "client error (Connect)"
 _GRACE = 1.0
@@ -79,15 +79,6 @@ class Upstream(Protocol):
 
     async def close(self) -> None:
         """Close all connections."""
-
-
-def open_upstream(settings: UpstreamSettings) -> Upstream:
-    """The client that the settings name."""
-    if settings.client == "aiohttp":
-        from sophia.gateway.upstream_aiohttp import AiohttpUpstream  # an optional dependency
-
-        return AiohttpUpstream(settings)
-    return PyreqwestUpstream(settings)
 
 
 class PyreqwestUpstream:
