@@ -150,8 +150,8 @@ def decide(
     """Return the next step, or None where all is as desired.
 
     ``offers`` None means that nobody has looked yet; ``refused`` are pairs of type and region not to be tried now.
-    ``left`` are ordinals whose hosts the run deleted: they are not used again before the next run, so that names do not
-    depend on how long a termination takes.
+    ``left`` are ordinals whose hosts were ending when the run began or were deleted by it: they are not used again before
+    the next run, so that names do not depend on how long a termination takes.
     """
     view = _look(desired, members)
     for member in _duplicates(desired, view.here):
@@ -189,7 +189,7 @@ def plan(
     before = peak = _cents(now)
     steps: list[Step] = []
     blocked: str | None = None
-    left: frozenset[int] = frozenset()
+    left = leaving(now)
     while (step := decide(desired, now, offers, refused, left)) is not None:
         if step.do in ("blocked", "shop"):
             blocked = step.why
@@ -212,6 +212,11 @@ def plan(
         peak = max(peak, _cents(now))
     after = tuple(member for member in now if member.status != "terminating")
     return Plan(tuple(steps), before, _cents(after), peak, shortfall(desired, after), blocked, after)
+
+
+def leaving(members: Iterable[Member]) -> frozenset[int]:
+    """Return the ordinals of hosts that are ending."""
+    return frozenset(member.ordinal for member in members if member.status == "terminating")
 
 
 def shortfall(desired: Desired, members: Sequence[Member]) -> int:
@@ -284,7 +289,7 @@ def _duplicates(desired: Desired, here: Sequence[Member]) -> list[Member]:
         )
 
     extra = [member for group in by_ordinal.values() for member in sorted(group, key=worth)[1:]]
-    return [member for member in extra if member.id is not None]
+    return [member for member in extra if member.id is not None and member.name not in desired.protected]
 
 
 def _need(desired: Desired, view: _View) -> int:

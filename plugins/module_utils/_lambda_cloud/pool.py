@@ -52,6 +52,7 @@ from ansible_collections.sophia.platform.plugins.module_utils._lambda_cloud.plan
     Plan,
     Step,
     decide,
+    leaving,
     plan,
     shortfall,
 )
@@ -135,7 +136,6 @@ class Run:
         self._offers: tuple[Offer, ...] | None = None
         self._offered = 0.0
         self._refusals: dict[tuple[str, str], _Refusal] = {}
-        self._asked: dict[str, float] = {}
         self._mine: set[str] = set()
         self._left: set[int] = set()
         self._deleted = 0
@@ -165,6 +165,7 @@ class Run:
     def _foretell(self) -> Plan:
         self._look()
         self.report.before = self.report.members
+        self._left.update(leaving(self.report.members))
         foretold = self._plan()
         if foretold.blocked == "capacity" and self._offers is None:
             self._shop()

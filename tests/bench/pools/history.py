@@ -252,3 +252,23 @@ def _judge(world: World) -> None:
         problems.append("orphans: more hosts than asked for")
     if state.requests.violations or state.launches.violations:
         problems.append(f"rate limit: {state.requests.violations} requests, {state.launches.violations} launches too early")
+
+
+def quiet(seed: int) -> list[tuple[list[tuple[str, ...]], list[tuple[str, ...]]]]:
+    """Play a history without faults; return what each run foretold and what it did."""
+
+    def told(steps) -> list[tuple[str, ...]]:
+        return [(step.do, step.why, step.name, step.type, step.region) for step in steps]
+
+    runs = []
+    with tempfile.TemporaryDirectory(prefix="pools-", dir=MEMORY if MEMORY.is_dir() else None) as folder:
+        world = World(seed, pathlib.Path(folder))
+        world.control("seed", {"flap": 0.0})
+        world.desired = replace(world.desired, budget=None)
+        for _run in range(4):
+            report = world.run(Limits(force=True, timeout=100_000.0))
+            runs.append((told(report.plan.steps), told(report.steps)))
+            world.desired = replace(world.desired, count=world.random.randint(0, MOST))
+            if world.random.random() < 0.5:
+                world.template = replace(world.template, user_data=f"#!/bin/sh\necho {len(runs)}\n")
+    return runs
