@@ -342,13 +342,17 @@ def _shrink(
     hindrance: Step | None,
 ) -> Step:
     """Return the deletion that is due, or what it has to wait for."""
-    free = [member for member in view.here if member.name not in desired.protected and member.id is not None]
+    free = [member for member in view.here if member.name not in desired.protected]
     if need > 0:
         free = [member for member in free if member in view.outdated]
     excess = max(1, len(view.here) - desired.count)
     victims = sorted(free, key=lambda member: _order(desired, view, member))[:excess]
     if not victims:
         return Step("wait", "boot") if view.moving else Step("blocked", "protected")
+    # What may not exist cannot be deleted; taking another in its place would take one too many.
+    victims = [member for member in victims if member.id is not None]
+    if not victims:
+        return Step("wait", "boot")
     # Of hosts that go anyway, those that are drained go first.
     victims.sort(key=lambda member: member.name not in desired.drained)
     victim = victims[0]

@@ -12,7 +12,7 @@ import pathlib
 import sys
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 pytest.importorskip("msgspec")
@@ -28,6 +28,8 @@ SEEDS = 60
 
 @settings(max_examples=150, deadline=None, derandomize=True)
 @given(st.integers(0, 2**32 - 1))
+@example(890)  # two launches of unknown outcome, one of them drifted
+@example(1116)  # the list shifts between two pages
 def test_a_pool_survives(seed):
     tally = history.play(seed)
     assert tally.problems == []

@@ -102,6 +102,19 @@ def test_no_step_takes_away_more_than_it_may(desired, there):
         assert len(active) - 1 >= desired.count - desired.max_unavailable
 
 
+@settings(deadline=None, max_examples=300)
+@given(pools(), members(), st.sampled_from(["booting", "pending", "active"]))
+def test_what_was_just_launched_is_not_deleted(desired, there, status):
+    # A launch of unknown outcome has no id.
+    there = [replace(member, id=None) if member.status == "pending" else member for member in there]
+    step = decide(desired, there, OFFERS)
+    if step is None or step.do != "launch":
+        return
+    new = Member(step.name, step.ordinal, desired.spec, status, step.type, step.region, step.cents, "new")
+    following = decide(desired, [*there, new], OFFERS)
+    assert following is None or following.id != "new"
+
+
 @given(pools(), members())
 def test_with_nothing_on_sale_nothing_is_emptied_to_be_filled(desired, there):
     todo = plan(replace(desired, replace_unhealthy=False), there, ())

@@ -103,7 +103,7 @@ class Cloud:
         return answer if late is None else _strike(late)
 
     def _authenticate(self, request: Request) -> None:
-        scheme, given = (request.headers.get("authorization", "").split(" ", 1) + ["", ""])[:2]
+        scheme, _space, given = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() == "basic":
             try:
                 given = base64.b64decode(given, validate=True).decode().partition(":")[0]

@@ -38,8 +38,8 @@ SCHEMA = {"tenant": {"data_type": "keyword", "params": {"type": "keyword", "is_t
 OFF = {**CONFIG, "optimizer_config": {"indexing_threshold": 0}}
 
 
-def collection(name="docs", config=CONFIG, schema=SCHEMA, points=10, **more):
-    return Collection(name, config, schema, points, **more)
+def collection(name="docs", config=None, schema=None, points=10, **more):
+    return Collection(name, CONFIG if config is None else config, SCHEMA if schema is None else schema, points, **more)
 
 
 def decide(state="verified", source="docs", target=None, story=None, aliases=None, names=("docs",), same=False, **wanted):
@@ -257,7 +257,7 @@ def test_the_first_error_of_parallel_work_ends_it():
         in_parallel(range(1000), act, 3)
     assert len(done) < 1000
     done.clear()
-    in_parallel(range(50), lambda number: done.append(number), 3)
+    in_parallel(range(50), done.append, 3)
     assert sorted(done) == list(range(50))
 
 
