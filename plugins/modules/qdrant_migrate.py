@@ -361,7 +361,7 @@ def main() -> None:
             batch_bytes={"type": "int", "default": 4 * 1024 * 1024},
             rate_limit={"type": "int", "default": 0},
             max_lag={"type": "int", "default": 0},
-            max_passes={"type": "int", "default": 5},
+            max_passes={"type": "int", "default": 5, "no_log": False},
             samples={"type": "int", "default": 20},
             digests={"type": "bool", "default": False},
             wait={"type": "bool", "default": True},
