@@ -36,10 +36,9 @@ def walk(folder, launches, queue):
             queue.put(("request", time.time()))
 
 
-def slots(moments, interval):
-    """Return how many of the moments come earlier than the one before allows, within what a scheduler adds."""
+def paced(moments, interval):
+    """Return whether the moments lie as far apart as they should; a late wake-up shortens a gap, not the whole."""
     ordered = sorted(moments)
-    # A late wake-up shortens one gap, but never the time that all take together.
     return ordered[-1] - ordered[0] >= (len(ordered) - 1) * interval - 0.05
 
 
@@ -49,12 +48,12 @@ def test_processes_share_one_pace(tmp_path):
     workers = [context.Process(target=walk, args=(tmp_path, number < 2, queue)) for number in range(4)]
     for worker in workers:
         worker.start()
-    seen = [queue.get(timeout=60) for _ in range(24)]
+    seen = [queue.get(timeout=60) for _number in range(24)]
     for worker in workers:
         worker.join()
     launches = [moment for kind, moment in seen if kind == "launch"]
-    assert len(launches) == 6 and slots(launches, 0.1)
-    assert slots([moment for _kind, moment in seen], 0.02)
+    assert len(launches) == 6 and paced(launches, 0.1)
+    assert paced([moment for _kind, moment in seen], 0.02)
 
 
 def test_taken_moments_never_meet(clock, tmp_path):
@@ -63,13 +62,13 @@ def test_taken_moments_never_meet(clock, tmp_path):
     for launching in [False, True, False, True, True, False]:
         (pace.launch if launching else pace.request)()
         taken.append((clock(), launching))
-    assert all(later - earlier >= 1.0 for (earlier, _), (later, _) in zip(taken, taken[1:]))
+    assert all(later - earlier >= 1.0 for (earlier, _kind), (later, _next) in zip(taken, taken[1:]))
     launches = [moment for moment, launching in taken if launching]
     assert all(later - earlier >= 12.0 for earlier, later in zip(launches, launches[1:]))
 
 
 def test_a_hold_is_for_everybody(clock, tmp_path):
-    one, other = (Pace(tmp_path, request_interval=1.0, launch_interval=12.0, wall=clock, sleep=clock.sleep) for _ in range(2))
+    one, other = (Pace(tmp_path, request_interval=1.0, launch_interval=12.0, wall=clock, sleep=clock.sleep) for _number in range(2))
     one.hold(30.0)
     other.request()
     assert clock.slept == [30.0]
@@ -114,7 +113,7 @@ def test_both_arrive_as_they_were(rest):
     script = "#!/bin/sh\n" + rest
     whole = email.message_from_string(compose(script, PRIVATE, PUBLIC))
     kinds = [(part.get_content_type(), part.get_payload(decode=True).decode()) for part in whole.walk() if not part.is_multipart()]
-    assert [kind for kind, _ in kinds] == ["text/cloud-config", "text/x-shellscript"]
+    assert [kind for kind, _text in kinds] == ["text/cloud-config", "text/x-shellscript"]
     assert kinds[1][1] == script and "ed25519_private" in kinds[0][1]
     assert compose(script, PRIVATE, PUBLIC) == compose(script, PRIVATE, PUBLIC)
 
