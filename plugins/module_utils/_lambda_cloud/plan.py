@@ -280,11 +280,12 @@ def _duplicates(desired: Desired, here: Sequence[Member]) -> list[Member]:
     for member in here:
         by_ordinal.setdefault(member.ordinal, []).append(member)
 
-    def worth(member: Member) -> tuple[bool, bool, bool, float]:
+    def worth(member: Member) -> tuple[bool, bool, bool, bool, float]:
         return (
             member.name not in desired.protected,
             member.status in SICK,
             drifted(desired, member),
+            member.status != "active",
             member.since or 0.0,
         )
 
