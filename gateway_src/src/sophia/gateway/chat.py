@@ -107,12 +107,16 @@ class ChatApi:
         exchange.model = journey.plan.candidates[0].model.id
         hit = await self._pipeline.lookup(journey)
         if hit is None and message.stream:
-            answer = await self._stream(exchange, principal, journey, conversation)
-        else:
-            answer = await self._whole(exchange, principal, journey, hit, conversation)
-            await self._send_whole(exchange, message, answer, journey)
-        if conversation is not None and answer is not None:
-            said = [Said("user", message.message), Said("assistant", answer.text)]
+            await self._stream(exchange, principal, message, journey, conversation)
+            return
+        answer = await self._whole(exchange, principal, journey, hit, conversation)
+        await self._remember(principal, conversation, message, answer.text)
+        await self._send_whole(exchange, message, answer, journey)
+
+    async def _remember(self, principal: Principal, conversation: str | None, message: _Message, text: str) -> None:
+        """Keep a turn, before its end is sent: the next message may come at once."""
+        if conversation is not None:
+            said = [Said("user", message.message), Said("assistant", text)]
             await self._conversations.add(principal, conversation, said)
 
     async def _whole(
@@ -200,9 +204,9 @@ class ChatApi:
         await exchange.send({"type": "http.response.body", "body": body})
 
     async def _stream(
-        self, exchange: Exchange, principal: Principal, journey: Journey, conversation: str | None
-    ) -> _Answer | None:
-        """Relay the text; None where it did not come whole."""
+        self, exchange: Exchange, principal: Principal, message: _Message, journey: Journey, conversation: str | None
+    ) -> None:
+        """Relay the text; a turn is kept only where it came whole."""
         relay, candidate = await self._pipeline.stream(journey)
         gone = asyncio.create_task(disconnected(exchange.receive))
         gone.add_done_callback(lambda _: relay.leave())
@@ -216,7 +220,7 @@ class ChatApi:
             await start(exchange.send, 200, headers)
             async for delta in _deltas(relay):
                 if gone.done():
-                    return None
+                    return
                 text.append(delta)
                 await exchange.send({"type": "http.response.body", "body": _event({"delta": delta}), "more_body": True})
             exchange.cost = relay.cost
@@ -224,7 +228,8 @@ class ChatApi:
                 error = relay.error()
                 event = _event({"error": {"code": error.code, "message": error.message, "type": error.type}})
                 await exchange.send({"type": "http.response.body", "body": event})
-                return None
+                return
+            await self._remember(principal, conversation, message, "".join(text))
             answer = await self._answer(
                 exchange,
                 principal,
@@ -239,7 +244,6 @@ class ChatApi:
             done = {"done": True} | msgspec.to_builtins(answer, builtin_types=(Decimal,))
             done.pop("text", None)
             await exchange.send({"type": "http.response.body", "body": _event(done)})
-            return answer
         finally:
             gone.cancel()
             await relay.abort()
