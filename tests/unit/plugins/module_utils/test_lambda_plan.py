@@ -80,9 +80,9 @@ def test_a_plan_keeps_its_promises(desired, there):
     assert not desired.protected & {step.name for step in todo.deletions}
     assert len({step.id for step in todo.deletions}) == len(todo.deletions)
     drained = list(todo.to_drain)
-    serving = {member.name for member in there if member.status == "active"}
+    serving = {member.id for member in there if member.status == "active"}
     if desired.drain_required:
-        gone = [step.name for step in todo.deletions if step.why in ("surplus", "drifted") and step.name in serving]
+        gone = [step.name for step in todo.deletions if step.why in ("surplus", "drifted") and step.id in serving]
         assert set(gone) <= set(drained)
     if todo.blocked is None:
         assert todo.shortfall == 0 or not desired.replace_unhealthy or any(member.status in SICK for member in todo.after_members)
