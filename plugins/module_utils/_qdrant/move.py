@@ -195,7 +195,8 @@ class Migration:
         if not story.at_least("copied"):
             self._journal.note(story, phase="copied")
         self.report.phase = story.phase
-        self._delta(story, todo)
+        if not todo.check:
+            self._delta(story, todo)
         if "verify" in todo.steps:
             self._verify(story, source, todo)
             if not story.at_least("verified"):
@@ -302,7 +303,7 @@ class Migration:
         """Make the target equal, pass by pass, until nothing differs, or no more than may."""
         lag = self._tuning.max_lag if self._wanted.state == "copied" else 0
         while True:
-            tally = self._compare(story.ranges, todo, write=not todo.check)
+            tally = self._compare(story.ranges, todo, write=True)
             self.report.changed = self.report.changed or bool(tally.differing)
             if tally.differing <= lag or len(self.report.passes) >= self._tuning.max_passes:
                 break

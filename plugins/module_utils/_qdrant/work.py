@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
-from ansible_collections.sophia.platform.plugins.module_utils._errors import ApiError, ConnectionLost, Rejected, ServerError, Timeout
+from ansible_collections.sophia.platform.plugins.module_utils._errors import ApiError, BadResponse, ConnectionLost, Rejected, ServerError, Timeout
 from ansible_collections.sophia.platform.plugins.module_utils._qdrant.page import Page
 
 Item = TypeVar("Item")
@@ -107,9 +107,7 @@ def adapting(size: Size, attempt: Callable[[int], Any]) -> Any:
     while True:
         try:
             return attempt(size.points)
-        except (Timeout, ConnectionLost, ServerError, Rejected) as error:
-            if isinstance(error, Rejected) and error.status not in (408, 413):
-                raise
+        except ApiError as error:
             if not _worth_it(error) or not size.too_large():
                 raise
 
@@ -121,7 +119,11 @@ def fitting(most: int, left: int) -> int:
 
 def _worth_it(error: ApiError) -> bool:
     """Return whether a smaller page may fare better: not where the server fails at whatever it is asked."""
-    return not isinstance(error, ServerError) or error.status in (500, 502, 504)
+    if isinstance(error, BadResponse):
+        return error.code == "too_large"
+    if isinstance(error, (Rejected, ServerError)):
+        return error.status in (408, 413, 500, 502, 504)
+    return isinstance(error, (Timeout, ConnectionLost))
 
 
 class Progress:

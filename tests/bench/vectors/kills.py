@@ -6,20 +6,19 @@
 from __future__ import annotations
 
 import os
-import pathlib
 import random
 import tempfile
 import time
 from dataclasses import dataclass
 
 from .servers import Server, fill
-from .trial import DIMS, doomed_run, migrate, stir, unlike
+from .trial import DIMS, SMALL, WANTED, Migration, doomed_run, missed, stir, unlike
 from .trial import api as api_of
 
 
 @dataclass
 class Toll:
-    """What came of it. ``repaired``: what the first comparison found although nothing was written to the source."""
+    """What came of it. ``repaired``: what comparisons found although nothing was written to the source."""
 
     kills: int = 0
     migrations: int = 0
@@ -45,7 +44,7 @@ def run(kills: int, points: int = 600, seed: int = 1) -> Toll:
                     if toll.migrations % 2:
                         stir(rng, source, points)
                 if not toll.migrations % 2:
-                    toll.repaired += int(pathlib.Path(folder, "differing").read_text(encoding="ascii"))
+                    toll.repaired += missed(folder)
                 toll.migrations += 1
                 lost, extra, wrong = unlike(source, target)
                 toll.lost += len(lost)
@@ -75,7 +74,7 @@ def _measure(source: Server, target: Server) -> tuple[int, float]:
     made._client.request = counted
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="vectors-") as folder:
-        migrate(made, api_of(target), folder, batch_bytes=6_000, samples=2)
+        Migration(made, api_of(target), WANTED, folder, SMALL).run(False)
     seconds = time.monotonic() - began
     target.call("DELETE", "/collections/docs")
     # Both sides are called about as often; the process's start-up is not counted.

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import pathlib
 import random
@@ -14,8 +15,9 @@ from collections.abc import Callable
 from typing import Any
 
 from ansible_collections.sophia.platform.plugins.module_utils._http import Backoff, Client
+from ansible_collections.sophia.platform.plugins.module_utils._qdrant import copying
 from ansible_collections.sophia.platform.plugins.module_utils._qdrant.api import Api
-from ansible_collections.sophia.platform.plugins.module_utils._qdrant.compare import digest_of
+from ansible_collections.sophia.platform.plugins.module_utils._qdrant.compare import Tally, digest_of
 from ansible_collections.sophia.platform.plugins.module_utils._qdrant.journal import Journal
 from ansible_collections.sophia.platform.plugins.module_utils._qdrant.move import Migration, Report, Tuning
 from ansible_collections.sophia.platform.plugins.module_utils._qdrant.page import order
@@ -24,6 +26,10 @@ from ansible_collections.sophia.platform.plugins.module_utils._qdrant.plan impor
 from .servers import Server, point, point_id
 
 DIMS = 8
+WANTED = Wanted(state="verified", source="docs", target="docs", alias="live")
+# Small collections in many ranges and batches, as a large one has them.
+SMALL = Tuning(wait_sleep=0.05, batch_bytes=3_000, samples=1)
+FEWEST_IN_RANGE = 50
 
 
 def api(server: Server, client: type[Client] = Client) -> Api:
@@ -31,8 +37,23 @@ def api(server: Server, client: type[Client] = Client) -> Api:
 
 
 def migrate(source: Api, target: Api, folder: str, state: str = "verified", *, check: bool = False, **tuning: Any) -> Report:
-    wanted = Wanted(state=state, source="docs", target="docs", alias="live")
+    wanted = dataclasses.replace(WANTED, state=state)
     return Migration(source, target, wanted, folder, Tuning(**{"wait_sleep": 0.05, **tuning})).run(check)
+
+
+class Watched(Migration):
+    """A migration that notes what its passes found before it goes on, so that a kill does not hide it."""
+
+    def _compare(self, *args: Any, **kwargs: Any) -> Tally:
+        tally = super()._compare(*args, **kwargs)
+        with pathlib.Path(self._journal.path).with_name("differing").open("a", encoding="ascii") as file:
+            file.write(f"{tally.differing}\n")
+        return tally
+
+
+def missed(folder: str) -> int:
+    """Return how many points all passes together found to differ."""
+    return sum(map(int, pathlib.Path(folder, "differing").read_text(encoding="ascii").split()))
 
 
 class Doomed(Client):
@@ -96,6 +117,7 @@ def doomed_run(rng: random.Random, source: Server, target: Server, folder: str, 
     place = rng.randrange(1, max(2, calls))
 
     def action() -> None:
+        copying.FEWEST_IN_RANGE = FEWEST_IN_RANGE
         client: type[Client] = Client
         if way == 1:
             client, Doomed.left, Doomed.before = Doomed, place, rng.random() < 0.5
@@ -109,8 +131,7 @@ def doomed_run(rng: random.Random, source: Server, target: Server, folder: str, 
                 return torn[0]
 
             Journal._opened = reopened
-        report = migrate(api(source, client), api(target, client), folder, batch_bytes=6_000, samples=2)
-        pathlib.Path(folder, "differing").write_text(str(report.passes[0]["differing"]), encoding="ascii")
+        Watched(api(source, client), api(target, client), WANTED, folder, SMALL).run(False)
 
     child = in_child(action)
     if way == 0:

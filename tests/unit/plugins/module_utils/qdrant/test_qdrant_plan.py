@@ -11,6 +11,7 @@ import threading
 import pytest
 
 from ansible_collections.sophia.platform.plugins.module_utils._errors import (
+    BadResponse,
     Forbidden,
     InvalidInput,
     NotFound,
@@ -221,10 +222,10 @@ def test_pages_grow_and_shrink():
         return points
 
     size.points = 100
-    for error in (Timeout("slow"), Rejected("large", status=413), ServerError("no", status=500)):
+    for error in (Timeout("slow"), Rejected("large", status=413), ServerError("no", status=500), BadResponse("long", code="too_large")):
         size.points = 100
         assert adapting(size, lambda points, error=error: attempt(points, error)) == 12
-    for error in (Forbidden("no"), Rejected("no", status=400), ServerError("down", status=503)):
+    for error in (Forbidden("no"), Rejected("no", status=400), ServerError("down", status=503), BadResponse("not JSON")):
         size.points = 100
         with pytest.raises(type(error)):
             adapting(size, lambda points, error=error: attempt(points, error))
