@@ -84,6 +84,3 @@ def pair(request: pytest.FixtureRequest, tmp_path: pathlib.Path) -> Pair:
 def real_server() -> tuple[str, str]:
     """URL and key of a server that is not the stand-in; the tests that ask for it are not collected without one."""
     return os.environ["QDRANT_URL"], os.environ.get("QDRANT_API_KEY", "")
-
-
-collect_ignore = [] if os.environ.get("QDRANT_URL") else ["test_qdrant_server.py"]

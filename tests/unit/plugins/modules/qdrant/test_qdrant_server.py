@@ -5,15 +5,18 @@
 
 from __future__ import annotations
 
+import os
+import random
 import uuid
 
 from ansible_collections.sophia.platform.plugins.modules import qdrant_collection_info, qdrant_migrate
 from tests.bench.vectors.servers import Connection, point
 
+# Read by pytest: without a server there is nothing here to collect, whoever names this file.
+__test__ = bool(os.environ.get("QDRANT_URL"))
+
 
 def test_a_migration_within_the_server(run_module, real_server, tmp_path):
-    import random
-
     url, key = real_server
     name = f"sophia-test-{uuid.uuid4().hex[:12]}"
     alias = name + "-live"
