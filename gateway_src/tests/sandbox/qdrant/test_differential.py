@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 from qdrant_client import QdrantClient
 from qdrant_client import models as m
 
+# A run against a real server must not meet a collection of somebody else.
+NAME = "sophia-test-differential"
 UUIDS = [f"{n}c56c793-69f3-4fbf-87e6-c4bf54c28c26" for n in (1, 5, 9)]
 ids = st.sampled_from([0, 1, 2, 3, 2**63, *UUIDS])
 # Eighths are exact in 32 bits, and so are their sums and products here: nothing differs by rounding.
@@ -60,29 +62,29 @@ operations = st.one_of(
 def apply(client: QdrantClient, operation: tuple[Any, ...]) -> None:
     match operation:
         case "upsert", point, vector, payload:
-            client.upsert("c", [m.PointStruct(id=point, vector=vector, payload=payload)], wait=True)
+            client.upsert(NAME, [m.PointStruct(id=point, vector=vector, payload=payload)], wait=True)
         case "delete", points:
-            client.delete("c", points, wait=True)
+            client.delete(NAME, points, wait=True)
         case "delete_by", chosen:
-            client.delete("c", m.FilterSelector(filter=chosen), wait=True)
+            client.delete(NAME, m.FilterSelector(filter=chosen), wait=True)
         case "set", chosen, payload:
-            client.set_payload("c", payload, points=chosen, wait=True)
+            client.set_payload(NAME, payload, points=chosen, wait=True)
         case "overwrite", chosen, payload:
-            client.overwrite_payload("c", payload, points=chosen, wait=True)
+            client.overwrite_payload(NAME, payload, points=chosen, wait=True)
         case "unset", chosen, key:
-            client.delete_payload("c", [key], points=chosen, wait=True)
+            client.delete_payload(NAME, [key], points=chosen, wait=True)
         case "clear", chosen:
-            client.clear_payload("c", points_selector=m.FilterSelector(filter=chosen), wait=True)
+            client.clear_payload(NAME, points_selector=m.FilterSelector(filter=chosen), wait=True)
 
 
 def held(client: QdrantClient) -> dict[Any, Any]:
-    points, rest = client.scroll("c", limit=100, with_vectors=True)
+    points, rest = client.scroll(NAME, limit=100, with_vectors=True)
     assert rest is None
     return {str(point.id): (point.payload or {}, point.vector or {}) for point in points}
 
 
 def best(client: QdrantClient, chosen: m.Filter) -> list[tuple[str, float]]:
-    found = client.query_points("c", query=[1.0, -0.5, 0.25], using="a", query_filter=chosen, limit=100).points
+    found = client.query_points(NAME, query=[1.0, -0.5, 0.25], using="a", query_filter=chosen, limit=100).points
     return sorted((str(point.id), round(point.score, 5)) for point in found)
 
 
@@ -105,11 +107,11 @@ def test_both_hold_the_same(
         "b": m.VectorParams(size=2, distance=m.Distance.EUCLID),
     }
     for one in (client, local):
-        if one.collection_exists("c"):
-            one.delete_collection("c")
-        one.create_collection("c", vectors_config=config)
+        if one.collection_exists(NAME):
+            one.delete_collection(NAME)
+        one.create_collection(NAME, vectors_config=config)
         for step in steps:
             apply(one, step)
     assert held(client) == held(local)
     assert best(client, chosen) == best(local, chosen)
-    assert client.count("c", chosen, exact=True) == local.count("c", chosen, exact=True)
+    assert client.count(NAME, chosen, exact=True) == local.count(NAME, chosen, exact=True)
