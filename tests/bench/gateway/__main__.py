@@ -58,8 +58,8 @@ def measure(contender: Contender, connections: int, seconds: float, folder: Path
     count = int(_find(r"(\d+) requests in", output))
     return Sample(
         rate=float(_find(r"Requests/sec:\s+([\d.]+)", output)),
-        p50=_milliseconds(_find(r"50%\s+(\S+)", output)),
-        p99=_milliseconds(_find(r"99%\s+(\S+)", output)),
+        p50=_milliseconds(_find(r"\n\s+50%\s+(\S+)", output)),
+        p99=_milliseconds(_find(r"\n\s+99%\s+(\S+)", output)),
         cpu=used / _TICK * 1e6 / max(1, count),
         bad=int((re.search(r"Non-2xx or 3xx responses: (\d+)", output) or [0, 0])[1]),
     )
