@@ -51,7 +51,7 @@ def test_the_gateway_is_in_it_and_what_tests_leave_is_not() -> None:
 
 
 def test_preflight_lists_every_error_at_once(folder: Path) -> None:
-    done = play("preflight", folder, "-e", "gateway_settings={workers: 2}", "-e", f"gateway_home={folder}/a", "-e",
+    done = play("preflight", folder, "-e", '{"gateway_settings": {"workers": 2}}', "-e", f"gateway_home={folder}/a", "-e",
                 "gateway_redis=", "-e", "preflight_models=false", "-e", f"gateway_service_root={folder}/b")
     assert done.returncode != 0
     for setting in ("gateway_openrouter_key", "gateway_redis", "gateway_database"):

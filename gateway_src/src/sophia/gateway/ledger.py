@@ -26,6 +26,7 @@ __all__ = ["Ledger", "SettleReservation"]
 _LOG = logging.getLogger(__name__)
 
 _FEED_INTERVAL = 0.1
+_SIBLINGS = 8  # with more requests than these in flight, an intent may wait for company
 _RETRY_INTERVAL = 1.0
 
 SettleReservation = Callable[[Intent, int], Awaitable[object]]
@@ -97,7 +98,7 @@ class Ledger:
         self.open[intent.attempt] = intent
         self._unfed.setdefault(intent.attempt, Entry()).intent = intent
         try:
-            await self._journal.append_durable(intent)  # type: ignore[union-attr]
+            await self._journal.append_durable(intent, patient=len(self.open) > _SIBLINGS)  # type: ignore[union-attr]
         except JournalError as error:
             await self.unsent(intent, intent.at)
             raise Unavailable("ledger_unavailable", f"{error}; free disk space", retry_after=5.0) from error
