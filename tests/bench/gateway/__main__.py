@@ -193,7 +193,7 @@ def main() -> int:
         head = "# The gateway beside its peers\n\nMade by `make bench`. Added latencies are over the upstream's own.\n\n"
         (given.output / "gateway.md").write_text(f"{head}{text}\n![requests per second](gateway.svg)\n", encoding="utf-8")
         with (given.output / "gateway.csv").open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
+            writer = csv.writer(file, lineterminator="\n")
             writer.writerow(Row.__dataclass_fields__)
             writer.writerows([getattr(row, name) for name in Row.__dataclass_fields__] for row in rows)
         last = [row for row in rows if row.connections == CONNECTIONS[-1]]
