@@ -267,6 +267,7 @@ def test_memory_stays_flat(target: Target) -> None:
         statuses.update(pool.map(send, range(600, 3_600)))
         time.sleep(0.5)
         grown = target.resident() - before
+    target.statuses.update(statuses)
     print(f"resident {before / 1e6:.1f} MB, grown by {grown / 1e6:.1f} MB; {dict(statuses)}")
     assert grown < 30_000_000
     assert all(status < 500 for status in statuses)
