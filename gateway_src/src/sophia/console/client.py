@@ -25,12 +25,18 @@ __all__ = ["Answer", "ChatClient", "ClientError", "Delta", "read_key"]
 
 
 class ClientError(Exception):
-    """The gateway refused a message, or cannot be reached. `code` is the stable one, `status` 0 without an answer."""
+    """The gateway refused a message, or cannot be reached.
 
-    def __init__(self, message: str, code: str = "unreachable", status: int = 0) -> None:
+    `code` is the stable one, `status` 0 without an answer, `retry_after` what the gateway asks to wait (seconds).
+    """
+
+    def __init__(
+        self, message: str, code: str = "unreachable", status: int = 0, retry_after: float | None = None
+    ) -> None:
         super().__init__(message)
         self.code = code
         self.status = status
+        self.retry_after = retry_after
 
 
 class Delta(msgspec.Struct, frozen=True):
@@ -134,7 +140,8 @@ class ChatClient:
         try:
             async with request.streamed_read_buffer_limit(0).build_streamed() as response:
                 if response.status != 200:
-                    raise _refusal(response.status, bytes(await response.bytes()))
+                    wait = response.headers.get("retry-after", "")
+                    raise _refusal(response.status, bytes(await response.bytes()), wait)
                 parser = Parser()
                 while (chunk := await response.body_reader.read_chunk()) is not None:
                     for event in parser.feed(bytes(chunk)):
@@ -171,9 +178,9 @@ def _answer(value: _Event, first: float, total: float) -> Answer:
     )
 
 
-def _refusal(status: int, body: bytes) -> ClientError:
+def _refusal(status: int, body: bytes, wait: str) -> ClientError:
     try:
         error = msgspec.json.decode(body)["error"]
-        return ClientError(error["message"], error["code"], status)
+        return ClientError(error["message"], error["code"], status, float(wait) if wait.isdigit() else None)
     except (msgspec.MsgspecError, KeyError, TypeError):
         return ClientError(f"the gateway answered with status {status}", "unknown", status)

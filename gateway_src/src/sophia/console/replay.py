@@ -3,7 +3,8 @@
 
 A line of the file is a JSON object with `turns` (a list of the user's messages) or `messages` (OpenAI's form; the
 user's are replayed), and optionally `id` or `question_id`, and `category`. A conversation's turns are sent one after
-the other, each with the answers before it; conversations run beside each other. What the CSV holds already is not
+the other, each with the answers before it; conversations run beside each other. Where the key's limit per minute is
+reached, the replay waits as long as the gateway says. What the CSV holds already is not
 asked again; a conversation that was cut off is begun anew.
 """
 
@@ -58,6 +59,7 @@ class Row(msgspec.Struct, frozen=True):
 
 
 _FIELDS = Row.__struct_fields__
+_WAITS = 20
 
 
 def read_conversations(path: Path) -> list[Conversation]:
@@ -143,7 +145,7 @@ async def _replay_one(
         if context:
             message["context"] = context
         try:
-            answer = await client.ask(message)
+            answer = await _ask(client, message)
         except ClientError as error:
             if error.status == 0:
                 raise
@@ -155,6 +157,18 @@ async def _replay_one(
         rows.append(_filled(row, answer))
         context += [{"role": "user", "content": turn}, {"role": "assistant", "content": answer.text}]
     return rows
+
+
+async def _ask(client: ChatClient, message: dict[str, Any]) -> Answer:
+    """Ask, and wait where a limit per minute says how long: a replay is in no hurry, and 60 s is the limit's window."""
+    for _ in range(_WAITS):
+        try:
+            return await client.ask(message)
+        except ClientError as error:
+            if error.code != "rate_limited" or error.retry_after is None:
+                raise
+            await asyncio.sleep(error.retry_after)
+    return await client.ask(message)
 
 
 def _filled(row: Row, answer: Answer) -> Row:
