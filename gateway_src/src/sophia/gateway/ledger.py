@@ -74,12 +74,14 @@ class Ledger:
                 os.close(lock)
         living = {path.name for path in self._root.iterdir()} - {self._folder.name}
         adopted = 0
-        for intent, settlement, instance in await self._store.pending():
-            mine = intent.attempt in self.open or intent.attempt in self.unconfirmed
-            if not mine and instance not in living:
-                self.unconfirmed[intent.attempt] = (intent, settlement)
-                self.on_unconfirmed(intent, settlement)
-                adopted += 1
+        # Fed meanwhile, an attempt settled here would be in neither place, and its old row would look abandoned.
+        async with self._feeding:
+            held = self.open.keys() | self.unconfirmed.keys() | self._unfed.keys()
+            for intent, settlement, instance in await self._store.pending():
+                if intent.attempt not in held and instance not in living:
+                    self.unconfirmed[intent.attempt] = (intent, settlement)
+                    self.on_unconfirmed(intent, settlement)
+                    adopted += 1
         return adopted
 
     def require_open(self) -> None:

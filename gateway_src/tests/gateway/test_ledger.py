@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The ledger of a running process: it takes over what the dead left, and never what it has settled itself."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from sophia.gateway.ledger import Ledger
+from sophia.stores.database import Database
+from sophia.stores.ledger import LedgerStore
+from sophia.stores.model import Intent, Outcome, Settlement
+
+
+def intent(attempt: str) -> Intent:
+    return Intent(attempt, "req", 5, "org", None, "user", "key", "chat", "model", "slot", 100, ())
+
+
+def end(attempt: str) -> Settlement:
+    return Settlement(attempt, 6, Outcome.COMPLETE, 42)
+
+
+async def test_what_is_settled_but_not_fed_is_not_taken_over(database: Database, tmp_path: Path) -> None:
+    settled: list[str] = []
+
+    async def settle(intent: Intent, cost: int) -> None:
+        settled.append(intent.attempt)
+
+    ledger = Ledger(LedgerStore(database, "instance"), tmp_path, "instance", settle)
+    await ledger.start()
+    names = [f"attempt_{number}" for number in range(200)]
+    for name in names:
+        await ledger.intend(intent(name))
+        if len(settled) % 2:
+            await ledger.flush()
+        await asyncio.gather(ledger.settle(end(name)), ledger.adopt(), ledger.flush(), ledger.adopt())
+    assert await ledger.adopt() == 0
+    assert ledger.unconfirmed == {}
+    assert settled == names
+    await ledger.stop()
+
+
+async def test_what_a_dead_process_left_is_taken_over_once(database: Database, tmp_path: Path) -> None:
+    dead = LedgerStore(database, "dead")
+
+    async def settle(intent: Intent, cost: int) -> None:
+        pass
+
+    first = Ledger(dead, tmp_path, "dead", settle)
+    await first.start()
+    await first.intend(intent("left"))
+    await first.stop()
+    ledger = Ledger(LedgerStore(database, "instance"), tmp_path, "instance", settle)
+    await ledger.start()
+    assert list(ledger.unconfirmed) == ["left"]
+    await ledger.settle(end("left"))
+    assert await ledger.adopt() == 0
+    assert ledger.unconfirmed == {}
+    await ledger.stop()
