@@ -1,18 +1,18 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Faults on demand: which requests fail, and how.
 
-A rule is ``{"match": {…}, "fault": {"kind": …}}``. All conditions of `match` must hold; a rule whose conditions hold is
-then counted, so that `every_nth` and `times` are per rule. Of each stage the first rule that strikes wins: a fault of
+Rules are those of `sophia.sandbox.faults`. Of each stage the first rule that strikes wins: a fault of
 the way (`before`), of the launch or termination itself (`during`), of the answer (`after`).
 """
 
 from __future__ import annotations
 
-import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 import msgspec
+
+from sophia.sandbox import faults
 
 from .errors import CloudError
 
@@ -66,16 +66,11 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     seconds: float = 30.0
 
 
-class Match(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Match(faults.Match, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which requests. `path` is the end of the path (`/launch`); `region` and `instance_type` are of a launch."""
 
-    path: str | None = None
-    method: str | None = None
     region: str | None = None
     instance_type: str | None = None
-    every_nth: int | None = None
-    probability: float | None = None
-    times: int | None = None
 
 
 class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -83,15 +78,6 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     fault: Fault
     match: Match = Match()
-
-
-@dataclass(slots=True)
-class Armed:
-    """A rule with its counters."""
-
-    rule: Rule
-    seen: int = 0
-    struck: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,48 +90,30 @@ class Subject:
     instance_type: str | None = None
 
 
-@dataclass(slots=True)
-class Faults:
+class Faults(faults.Counted[Rule]):
     """The rules in force."""
-
-    seed: int = 0
-    armed: list[Armed] = field(default_factory=list)
-    _random: random.Random = field(default_factory=random.Random)
 
     def set(self, rules: list[Rule]) -> None:
         """Replace all rules; counters and seed begin anew. Raises `CloudError` for a rule that cannot be."""
         for rule in rules:
             if rule.fault.kind.startswith("status") and not 400 <= rule.fault.status <= 599:
                 raise CloudError("global/invalid-parameters", f"{rule.fault.status} is no error's status")
-        self.armed = [Armed(rule) for rule in rules]
-        self._random = random.Random(self.seed)  # noqa: S311 (reproducible on purpose)
+        self.arm(rules)
 
     def find(self, stage: Stage, subject: Subject, *kinds: Kind) -> Fault | None:
         """The fault of a stage that strikes this request; with `kinds`, only one of those."""
-        for armed in self.armed:
-            fault = armed.rule.fault
-            wanted = STAGE[fault.kind] == stage and (not kinds or fault.kind in kinds)
-            if wanted and _holds(armed.rule.match, subject) and self._strikes(armed):
-                return fault
-        return None
 
-    def _strikes(self, armed: Armed) -> bool:
-        match = armed.rule.match
-        if match.times is not None and armed.struck >= match.times:
-            return False
-        armed.seen += 1
-        if match.every_nth is not None and armed.seen % match.every_nth:
-            return False
-        if match.probability is not None and self._random.random() >= match.probability:
-            return False
-        armed.struck += 1
-        return True
+        def holds(rule: Rule) -> bool:
+            kind = rule.fault.kind
+            return STAGE[kind] == stage and (not kinds or kind in kinds) and _holds(rule.match, subject)
+
+        rule = self.first(holds)
+        return rule.fault if rule is not None else None
 
 
 def _holds(match: Match, subject: Subject) -> bool:
     return (
-        (match.path is None or subject.path.endswith(match.path))
-        and (match.method is None or match.method.upper() == subject.method)
+        match.names(subject.method, subject.path)
         and (match.region is None or match.region == subject.region)
         and (match.instance_type is None or match.instance_type == subject.instance_type)
     )

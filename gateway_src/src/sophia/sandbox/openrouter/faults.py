@@ -1,19 +1,19 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Faults on demand: which requests fail, and how.
 
-A rule is ``{"match": {…}, "fault": {"kind": …}}``. All conditions of `match` must hold; a rule whose conditions hold is
-then counted, so that `every_nth` and `times` are per rule. The first rule that strikes wins. A single request may ask
+Rules are those of `sophia.sandbox.faults`. The first rule that strikes wins. A single request may ask
 for a fault itself with the header ``x-sandbox-fault: kind[:argument[:argument]]``.
 """
 
 from __future__ import annotations
 
-import random
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import msgspec
+
+from sophia.sandbox import faults
 
 from .errors import VendorError
 
@@ -57,19 +57,14 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     message: str | None = None
 
 
-class Match(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Match(faults.Match, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which requests. `path` is the end of the path (`/chat/completions`); `header` is `name` or `name: value`."""
 
     model: str | None = None
     provider: str | None = None
     key_hash: str | None = None
-    path: str | None = None
-    method: str | None = None
     header: str | None = None
     stream: bool | None = None
-    every_nth: int | None = None
-    probability: float | None = None
-    times: int | None = None
 
 
 class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -77,15 +72,6 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     fault: Fault
     match: Match = Match()
-
-
-@dataclass(slots=True)
-class Armed:
-    """A rule with its counters."""
-
-    rule: Rule
-    seen: int = 0
-    struck: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,20 +87,14 @@ class Subject:
     stream: bool = False
 
 
-@dataclass(slots=True)
-class Faults:
+class Faults(faults.Counted[Rule]):
     """The rules in force."""
-
-    seed: int = 0
-    armed: list[Armed] = field(default_factory=list)
-    _random: random.Random = field(default_factory=random.Random)
 
     def set(self, rules: list[Rule]) -> None:
         """Replace all rules; counters and seed begin anew. Raises `VendorError` 400 for a rule that cannot be."""
         for rule in rules:
             check(rule.fault)
-        self.armed = [Armed(rule) for rule in rules]
-        self._random = random.Random(self.seed)  # noqa: S311 (reproducible on purpose)
+        self.arm(rules)
 
     def idle(self, headers: Mapping[bytes, bytes]) -> bool:
         """Whether no fault can strike a request with these headers."""
@@ -125,22 +105,8 @@ class Faults:
         asked = subject.headers.get(b"x-sandbox-fault")
         if asked is not None:
             return parse(asked.decode("latin-1"))
-        for armed in self.armed:
-            if _holds(armed.rule.match, subject) and self._strikes(armed):
-                return armed.rule.fault
-        return None
-
-    def _strikes(self, armed: Armed) -> bool:
-        match = armed.rule.match
-        if match.times is not None and armed.struck >= match.times:
-            return False
-        armed.seen += 1
-        if match.every_nth is not None and armed.seen % match.every_nth:
-            return False
-        if match.probability is not None and self._random.random() >= match.probability:
-            return False
-        armed.struck += 1
-        return True
+        rule = self.first(lambda rule: _holds(rule.match, subject))
+        return rule.fault if rule is not None else None
 
 
 def parse(text: str) -> Fault:
@@ -184,8 +150,7 @@ def _holds(match: Match, subject: Subject) -> bool:
         (match.model is None or match.model == subject.model)
         and (match.provider is None or match.provider == subject.provider)
         and (match.key_hash is None or match.key_hash == subject.key_hash)
-        and (match.path is None or subject.path.endswith(match.path))
-        and (match.method is None or match.method.upper() == subject.method)
+        and match.names(subject.method, subject.path)
         and (match.stream is None or match.stream == subject.stream)
         and (match.header is None or _has(subject.headers, match.header))
     )

@@ -1,18 +1,17 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Faults on demand: which requests fail, and how.
 
-A rule is ``{"match": {…}, "fault": {"kind": …}}``. All conditions of `match` must hold; a rule whose conditions hold is
-then counted, so that `every_nth` and `times` are per rule. The first rule that strikes wins. A single request may ask
+Rules are those of `sophia.sandbox.faults`. The first rule that strikes wins. A single request may ask
 for a fault itself with the header ``x-sandbox-fault: kind[:argument[:argument]]``.
 """
 
 from __future__ import annotations
 
-import random
-from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import msgspec
+
+from sophia.sandbox.faults import Counted, Match
 
 from .errors import ServiceError
 
@@ -39,16 +38,6 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     seconds: float = 1.0
 
 
-class Match(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which requests. `path` is the end of the path (`/points/scroll`)."""
-
-    path: str | None = None
-    method: str | None = None
-    every_nth: int | None = None
-    probability: float | None = None
-    times: int | None = None
-
-
 class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A fault and when it strikes."""
 
@@ -56,55 +45,21 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     match: Match = Match()
 
 
-@dataclass(slots=True)
-class Armed:
-    """A rule with its counters."""
-
-    rule: Rule
-    seen: int = 0
-    struck: int = 0
-
-
-@dataclass(slots=True)
-class Faults:
+class Faults(Counted[Rule]):
     """The rules in force."""
-
-    seed: int = 0
-    armed: list[Armed] = field(default_factory=list)
-    _random: random.Random = field(default_factory=random.Random)
 
     def set(self, rules: list[Rule]) -> None:
         """Replace all rules; counters and seed begin anew. Raises `ServiceError` 400 for a status that is none."""
         for rule in rules:
             check(rule.fault)
-        self.armed = [Armed(rule) for rule in rules]
-        self._random = random.Random(self.seed)  # noqa: S311 (reproducible on purpose)
+        self.arm(rules)
 
     def find(self, method: str, path: str, asked: str | None) -> Fault | None:
         """The fault that strikes this request; `asked` is its own header. Raises `ServiceError` 400."""
         if asked is not None:
             return parse(asked)
-        for armed in self.armed:
-            match = armed.rule.match
-            if match.path is not None and not path.endswith(match.path):
-                continue
-            if match.method is not None and match.method.upper() != method:
-                continue
-            if self._strikes(armed):
-                return armed.rule.fault
-        return None
-
-    def _strikes(self, armed: Armed) -> bool:
-        match = armed.rule.match
-        if match.times is not None and armed.struck >= match.times:
-            return False
-        armed.seen += 1
-        if match.every_nth is not None and armed.seen % match.every_nth:
-            return False
-        if match.probability is not None and self._random.random() >= match.probability:
-            return False
-        armed.struck += 1
-        return True
+        rule = self.first(lambda rule: rule.match.names(method, path))
+        return rule.fault if rule is not None else None
 
 
 def parse(text: str) -> Fault:

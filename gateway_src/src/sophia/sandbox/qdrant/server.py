@@ -1,67 +1,16 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Running the stand-in: uvicorn on uvloop and httptools, with access to the connection for faults that cut it."""
+"""Running the stand-in."""
 
 from __future__ import annotations
 
-import logging
-from typing import Any
-
-import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from sophia.sandbox.server import configure, run
 
 from .app import create_app
 from .config import Config
 
-__all__ = ["Protocol", "serve", "settings"]
-
-# A fault that ends an answer early is what was asked for; uvicorn would call it an error of the application.
-_ON_PURPOSE = ("ASGI callable returned without",)
-
-
-class Protocol(HttpToolsProtocol):
-    """uvicorn's protocol; the scope carries the transport as the extension `sophia.transport`."""
-
-    def on_message_begin(self) -> None:
-        """Begin a request."""
-        super().on_message_begin()
-        scope: dict[str, Any] = self.scope  # type: ignore[assignment]
-        scope["extensions"] = {"sophia.transport": self.transport}
-
-
-class _Quiet(logging.Filter):
-    def filter(self, record: logging.LogRecord) -> bool:
-        return not record.getMessage().startswith(_ON_PURPOSE)
-
-
-def settings(config: Config, host: str, port: int, *, log_level: str = "warning") -> uvicorn.Config:
-    """The server's configuration, for callers that run it in a loop of their own."""
-    logging.getLogger("uvicorn.error").addFilter(_Quiet())
-    return uvicorn.Config(
-        create_app(config),
-        host=host,
-        port=port,
-        http=Protocol,
-        loop="uvloop",
-        ws="none",
-        lifespan="on",
-        access_log=False,
-        log_level=log_level,
-        server_header=False,
-        date_header=False,
-        backlog=4096,
-        timeout_keep_alive=75,
-        timeout_graceful_shutdown=5,
-    )
+__all__ = ["serve"]
 
 
 def serve(host: str, port: int, config: Config) -> None:
     """Serve until a signal ends it. Port 0 takes a free one, which is printed as `listening on http://HOST:PORT`."""
-    _Announcing(settings(config, host, port)).run()
-
-
-class _Announcing(uvicorn.Server):
-    async def startup(self, sockets: list[Any] | None = None) -> None:
-        await super().startup(sockets)
-        if self.started:
-            host, port = self.servers[0].sockets[0].getsockname()[:2]
-            print(f"listening on http://{host}:{port}", flush=True)
+    run(configure(create_app(config), host, port))
