@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sophia.gateway.ledger import Ledger
 from sophia.stores.database import Database
-from sophia.stores.ledger import LedgerStore
+from sophia.stores.ledger import Entry, LedgerStore
 from sophia.stores.model import Intent, Outcome, Settlement
 
 
@@ -57,3 +57,42 @@ async def test_what_a_dead_process_left_is_taken_over_once(database: Database, t
     assert await ledger.adopt() == 0
     assert ledger.unconfirmed == {}
     await ledger.stop()
+
+
+async def test_what_a_living_replica_elsewhere_has_open_is_left_to_it(database: Database, tmp_path: Path) -> None:
+    async def settle(intent: Intent, cost: int) -> None:
+        pass
+
+    here = Ledger(LedgerStore(database, "here"), tmp_path / "here", "here", settle)
+    there = Ledger(LedgerStore(database, "there"), tmp_path / "there", "there", settle)
+    await here.start()
+    await there.start()
+    await there.intend(intent("streaming"))
+    await there.flush()
+    assert await here.adopt() == 0
+    assert here.unconfirmed == {}
+    await there.stop()
+    assert await here.adopt() == 1
+    await here.settle(end("streaming"))
+    await here.stop()
+
+
+async def test_what_another_has_settled_meanwhile_is_forgotten(database: Database, tmp_path: Path) -> None:
+    async def settle(intent: Intent, cost: int) -> None:
+        pass
+
+    here = Ledger(LedgerStore(database, "here"), tmp_path, "here", settle)
+    await here.start()
+    there = LedgerStore(database, "there")
+    await there.apply({"left": Entry(intent("left"))})
+    assert await here.adopt() == 1
+    generation = Settlement("left", 9, Outcome.ABORTED, None, generation="gen")
+    await there.apply({"left": Entry(None, generation)})
+    assert await here.adopt() == 0
+    known = here.unconfirmed["left"][1]
+    assert known is not None
+    assert (known.at, known.generation) == (9, "gen")
+    await there.apply({"left": Entry(None, end("left"))})
+    assert await here.adopt() == 0
+    assert here.unconfirmed == {}
+    await here.stop()

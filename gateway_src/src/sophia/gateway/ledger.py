@@ -11,10 +11,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from sophia.errors import ApiError, Unavailable
+from sophia.gateway.pulse import BEAT_INTERVAL, Pulse
 from sophia.stores import journal
 from sophia.stores.journal import Journal, JournalError
 from sophia.stores.ledger import Entry, LedgerStore, merge
@@ -48,6 +50,7 @@ class Ledger:
         self._unfed: dict[str, Entry] = {}
         self._feeding = asyncio.Lock()
         self._feeder: asyncio.Task[None] | None = None
+        self._pulse = Pulse()
         self.open: dict[str, Intent] = {}
         self.unconfirmed: dict[str, tuple[Intent, Settlement | None]] = {}
         self.on_settled: Callable[[Intent, Settlement], None] = lambda intent, settlement: None
@@ -60,6 +63,7 @@ class Ledger:
             Unavailable: the database does not answer.
         """
         self._journal = Journal(self._folder)
+        await self._beat()
         await self.adopt()
         self._feeder = asyncio.create_task(self._feed_forever(), name="ledger feeder")
 
@@ -69,20 +73,33 @@ class Ledger:
             try:
                 entries = await asyncio.to_thread(_replay, folder)
                 await self._store.apply(entries)
+                await self._store.bury(folder.name)
                 await asyncio.to_thread(journal.remove, folder)
             finally:
                 os.close(lock)
-        living = {path.name for path in self._root.iterdir()} - {self._folder.name}
+        living = {path.name for path in self._root.iterdir()} | await self._beat()
         adopted = 0
         # Fed meanwhile, an attempt settled here would be in neither place, and its old row would look abandoned.
         async with self._feeding:
-            held = self.open.keys() | self.unconfirmed.keys() | self._unfed.keys()
-            for intent, settlement, instance in await self._store.pending():
-                if intent.attempt not in held and instance not in living:
-                    self.unconfirmed[intent.attempt] = (intent, settlement)
+            held = self.open.keys() | self._unfed.keys()
+            rows = {row[0].attempt: row for row in await self._store.pending()}
+            for attempt in self.unconfirmed.keys() - rows.keys() - held:
+                del self.unconfirmed[attempt]  # another instance has settled it
+            for attempt, (intent, settlement, instance) in rows.items():
+                if attempt in held:
+                    continue
+                if attempt in self.unconfirmed:
+                    self.unconfirmed[attempt] = (intent, settlement or self.unconfirmed[attempt][1])
+                elif instance not in living - {self._folder.name}:
+                    self.unconfirmed[attempt] = (intent, settlement)
                     self.on_unconfirmed(intent, settlement)
                     adopted += 1
         return adopted
+
+    async def _beat(self) -> set[str]:
+        """Show that this process lives; the instances that may live too."""
+        self._pulse.observe(await self._store.beat(), time.monotonic())
+        return self._pulse.living()
 
     def require_open(self) -> None:
         """Raise `Unavailable` until the ledger has been started: nothing may be sent before."""
@@ -184,6 +201,7 @@ class Ledger:
         empty = True
         try:
             await self.flush()
+            await self._store.bury(self._folder.name)
         except ApiError:
             empty = False
         await self._journal.close(empty=empty)
@@ -196,12 +214,16 @@ class Ledger:
             entry.settlement = settlement
 
     async def _feed_forever(self) -> None:
+        beaten = time.monotonic()
         while True:
             await asyncio.sleep(_FEED_INTERVAL)
             if self._journal is not None:
                 self._journal.nudge()
             try:
                 await self.flush()
+                if time.monotonic() - beaten >= BEAT_INTERVAL:
+                    await self._beat()
+                    beaten = time.monotonic()
             except ApiError as error:
                 _LOG.warning("ledger not fed", extra={"reason": error.message, "waiting": len(self._unfed)})
                 await asyncio.sleep(_RETRY_INTERVAL)

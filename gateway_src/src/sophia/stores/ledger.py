@@ -17,7 +17,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sophia.stores.database import Database
 from sophia.stores.journal import Record
 from sophia.stores.model import Intent, Level, Outcome, Period, Settlement, Tokens
-from sophia.stores.schema import spend
+from sophia.stores.schema import instances, spend
 
 __all__ = ["Entry", "LedgerStore", "merge"]
 
@@ -63,6 +63,20 @@ class LedgerStore:
                 await connection.execute(self._upsert, {"rows": _ENCODER.encode(whole).decode()})
             if late:
                 await connection.execute(self._update, {"rows": _ENCODER.encode(late).decode()})
+
+    async def beat(self) -> dict[str, int]:
+        """Show that this instance lives; the beats of all instances so far, by name."""
+        statement = self._database.insert(instances).values(name=self._instance, beat=1)
+        upsert = statement.on_conflict_do_update(index_elements=["name"], set_={"beat": instances.c.beat + 1})
+        async with self._database.write() as connection:
+            await connection.execute(upsert)
+            rows = await connection.execute(sa.select(instances.c.name, instances.c.beat))
+            return {row.name: row.beat for row in rows}
+
+    async def bury(self, name: str) -> None:
+        """Say that an instance lives no more: what it left may be taken over at once."""
+        async with self._database.write() as connection:
+            await connection.execute(sa.delete(instances).where(instances.c.name == name))
 
     async def pending(self) -> list[tuple[Intent, Settlement | None, str]]:
         """Every attempt that is open or unconfirmed, what is known of its end, and the instance it belongs to."""

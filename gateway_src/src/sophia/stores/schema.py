@@ -204,6 +204,13 @@ spend = sa.Table(
     ),
 )
 
+instances = sa.Table(
+    "instances",
+    METADATA,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("beat", sa.BigInteger, nullable=False),
+)
+
 conversation_turns = sa.Table(
     "conversation_turns",
     METADATA,
@@ -227,7 +234,11 @@ class Migration:
     apply: Callable[[Connection], None]
 
 
-MIGRATIONS: tuple[Migration, ...] = (Migration(1, 1, METADATA.create_all),)
+def _add_instances(connection: Connection) -> None:
+    instances.create(connection, checkfirst=True)
+
+
+MIGRATIONS: tuple[Migration, ...] = (Migration(1, 1, METADATA.create_all), Migration(2, 1, _add_instances))
 
 
 async def migrate(database: Database, migrations: Sequence[Migration] = MIGRATIONS) -> int:
