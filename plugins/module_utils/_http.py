@@ -250,7 +250,7 @@ class Client:
         while True:
             attempt += 1
             try:
-                return self._once(method, path, url, body, headers or {}, text)
+                return self._once(method, url, body, headers or {}, text)
             except ApiError as raised:
                 error = self._classify(raised) if self._classify else raised
                 if attempt >= self._backoff.tries or not _may_retry(error, repeatable):
@@ -260,7 +260,7 @@ class Client:
                     self._on_retry(error, seconds)
                 self._sleep(seconds)
 
-    def _once(self, method: str, path: str, url: str, body: Any, headers: Mapping[str, str], text: bool) -> Response:
+    def _once(self, method: str, url: str, body: Any, headers: Mapping[str, str], text: bool) -> Response:
         where = f"{method} {urllib.parse.urlsplit(self.base_url).netloc}{_path_only(url)}"
         sent = {**self._headers, **headers}
         data: bytes | None = None

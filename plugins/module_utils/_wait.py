@@ -14,17 +14,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from ansible_collections.sophia.platform.plugins.module_utils._errors import PlatformError, WaitTimeout
 
 Seen = TypeVar("Seen")
-
-WAIT_ARGUMENT_SPEC: dict[str, dict[str, Any]] = {
-    "wait": {"type": "bool", "default": True},
-    "wait_timeout": {"type": "int", "default": 120},
-    "wait_sleep": {"type": "int", "default": 5},
-}
 
 
 def wait_until(

@@ -129,8 +129,9 @@ from ansible.module_utils.parsing.convert_bool import boolean
 
 from ansible_collections.sophia.platform.plugins.module_utils._errors import Conflict, InvalidInput
 from ansible_collections.sophia.platform.plugins.module_utils._gateway.api import Api
-from ansible_collections.sophia.platform.plugins.module_utils._gateway.options import EXCLUSIVE, api_of, argument_spec, run
+from ansible_collections.sophia.platform.plugins.module_utils._gateway.options import EXCLUSIVE, api_of, argument_spec
 from ansible_collections.sophia.platform.plugins.module_utils._gateway.plan import FLAG_SETTINGS, FlagPlan, plan_flag
+from ansible_collections.sophia.platform.plugins.module_utils._module import run
 
 TRIES = 5
 

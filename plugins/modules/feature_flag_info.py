@@ -72,7 +72,8 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.sophia.platform.plugins.module_utils._gateway.options import EXCLUSIVE, api_of, argument_spec, run
+from ansible_collections.sophia.platform.plugins.module_utils._gateway.options import EXCLUSIVE, api_of, argument_spec
+from ansible_collections.sophia.platform.plugins.module_utils._module import run
 
 
 def gather(module: AnsibleModule) -> dict[str, Any]:

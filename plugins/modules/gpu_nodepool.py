@@ -403,16 +403,12 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.sophia.platform.plugins.module_utils._errors import InvalidInput, PlatformError, StateConflict
 from ansible_collections.sophia.platform.plugins.module_utils._lambda_cloud.journal import Journal, locked
 from ansible_collections.sophia.platform.plugins.module_utils._lambda_cloud.model import POOL, cents_of, check_tags, usd
-from ansible_collections.sophia.platform.plugins.module_utils._lambda_cloud.options import (
-    api_of,
-    argument_spec,
-    folder_of,
-    run,
-)
+from ansible_collections.sophia.platform.plugins.module_utils._lambda_cloud.options import api_of, argument_spec, folder_of
 from ansible_collections.sophia.platform.plugins.module_utils._lambda_cloud.plan import Desired, Member, rows
 from ansible_collections.sophia.platform.plugins.module_utils._lambda_cloud.pool import Limits, Report, Run
 from ansible_collections.sophia.platform.plugins.module_utils._lambda_cloud.template import Template
 from ansible_collections.sophia.platform.plugins.module_utils._lambda_cloud.userdata import compose, public_key
+from ansible_collections.sophia.platform.plugins.module_utils._module import run
 
 
 def template_of(params: dict[str, Any]) -> Template:

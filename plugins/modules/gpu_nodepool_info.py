@@ -142,12 +142,8 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.sophia.platform.plugins.module_utils._lambda_cloud.model import Instance, identity, usd
-from ansible_collections.sophia.platform.plugins.module_utils._lambda_cloud.options import (
-    api_of,
-    argument_spec,
-    folder_of,
-    run,
-)
+from ansible_collections.sophia.platform.plugins.module_utils._lambda_cloud.options import api_of, argument_spec, folder_of
+from ansible_collections.sophia.platform.plugins.module_utils._module import run
 
 
 def pool_of(instance: Instance) -> str | None:

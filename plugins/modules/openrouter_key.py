@@ -289,15 +289,11 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.sophia.platform.plugins.module_utils._errors import InvalidInput, PlatformError
+from ansible_collections.sophia.platform.plugins.module_utils._module import run
 from ansible_collections.sophia.platform.plugins.module_utils._openrouter.api import Api
 from ansible_collections.sophia.platform.plugins.module_utils._openrouter.making import Destination, make, orphans
 from ansible_collections.sophia.platform.plugins.module_utils._openrouter.model import Key, settings_of
-from ansible_collections.sophia.platform.plugins.module_utils._openrouter.options import (
-    api_of,
-    argument_spec,
-    client_of,
-    run,
-)
+from ansible_collections.sophia.platform.plugins.module_utils._openrouter.options import api_of, argument_spec, client_of
 from ansible_collections.sophia.platform.plugins.module_utils._openrouter.plan import Current, Plan, Wanted, find, plan
 from ansible_collections.sophia.platform.plugins.module_utils._openrouter.rotate import Report, Rotation
 from ansible_collections.sophia.platform.plugins.module_utils._openrouter.rotation import Policy

@@ -136,8 +136,9 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.sophia.platform.plugins.module_utils._module import run
 from ansible_collections.sophia.platform.plugins.module_utils._openrouter.model import Key
-from ansible_collections.sophia.platform.plugins.module_utils._openrouter.options import api_of, argument_spec, run
+from ansible_collections.sophia.platform.plugins.module_utils._openrouter.options import api_of, argument_spec
 
 
 def chosen(key: Key, params: dict[str, Any], now: datetime) -> bool:

@@ -127,10 +127,11 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule, env_fallback
 
+from ansible_collections.sophia.platform.plugins.module_utils._module import run
 from ansible_collections.sophia.platform.plugins.module_utils._qdrant import model
 from ansible_collections.sophia.platform.plugins.module_utils._qdrant.api import Api
 from ansible_collections.sophia.platform.plugins.module_utils._qdrant.compare import digest_of
-from ansible_collections.sophia.platform.plugins.module_utils._qdrant.options import api_of, argument_spec, run
+from ansible_collections.sophia.platform.plugins.module_utils._qdrant.options import api_of, argument_spec
 
 BATCH_BYTES = 4 * 1024 * 1024
 

@@ -289,8 +289,9 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule, env_fallback
 
 from ansible_collections.sophia.platform.plugins.module_utils._errors import InvalidInput, PlatformError
+from ansible_collections.sophia.platform.plugins.module_utils._module import run
 from ansible_collections.sophia.platform.plugins.module_utils._qdrant.move import Migration, Tuning
-from ansible_collections.sophia.platform.plugins.module_utils._qdrant.options import api_of, argument_spec, run
+from ansible_collections.sophia.platform.plugins.module_utils._qdrant.options import api_of, argument_spec
 from ansible_collections.sophia.platform.plugins.module_utils._qdrant.plan import Wanted
 
 MOST_BYTES = 16 * 1024 * 1024

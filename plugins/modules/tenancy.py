@@ -550,9 +550,10 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.sophia.platform.plugins.module_utils._gateway.model import Place, listing_of, name_of
-from ansible_collections.sophia.platform.plugins.module_utils._gateway.options import EXCLUSIVE, api_of, argument_spec, run
+from ansible_collections.sophia.platform.plugins.module_utils._gateway.options import EXCLUSIVE, api_of, argument_spec
 from ansible_collections.sophia.platform.plugins.module_utils._gateway.plan import plan
 from ansible_collections.sophia.platform.plugins.module_utils._gateway.tenants import Destination, apply, destinations, read
+from ansible_collections.sophia.platform.plugins.module_utils._module import run
 
 
 def _bounds() -> dict[str, Any]:

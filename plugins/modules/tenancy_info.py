@@ -93,8 +93,9 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.sophia.platform.plugins.module_utils._gateway.options import EXCLUSIVE, api_of, argument_spec, run
+from ansible_collections.sophia.platform.plugins.module_utils._gateway.options import EXCLUSIVE, api_of, argument_spec
 from ansible_collections.sophia.platform.plugins.module_utils._gateway.tenants import read
+from ansible_collections.sophia.platform.plugins.module_utils._module import run
 
 # A template would take `result.keys` for the method of a dictionary.
 RESULTS = {"organization": "organizations", "team": "teams", "user": "users", "key": "api_keys"}

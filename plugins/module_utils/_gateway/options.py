@@ -8,14 +8,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule, env_fallback
 
-from ansible_collections.sophia.platform.plugins.module_utils._errors import ApiError, InvalidInput, PlatformError, scrub
+from ansible_collections.sophia.platform.plugins.module_utils._errors import InvalidInput
 from ansible_collections.sophia.platform.plugins.module_utils._gateway.api import Api
 from ansible_collections.sophia.platform.plugins.module_utils._http import Backoff, Client
+from ansible_collections.sophia.platform.plugins.module_utils._module import warn_once
 
 URL = "http://127.0.0.1:8080"
 EXCLUSIVE = [("admin_key", "admin_key_file")]
@@ -40,13 +40,6 @@ def api_of(module: AnsibleModule) -> Api:
     params = module.params
     key = _key(params["admin_key"], params["admin_key_file"])
     module.no_log_values.add(key)
-    warned: list[bool] = []
-
-    def on_retry(error: ApiError, seconds: float) -> None:
-        if not warned:
-            warned.append(True)
-            module.warn(f"had to retry: {error.message}")
-
     client = Client(
         params["url"].rstrip("/") + "/admin/v1",
         headers={"Authorization": f"Bearer {key}"},
@@ -55,22 +48,9 @@ def api_of(module: AnsibleModule) -> Api:
         backoff=Backoff(tries=1 + max(0, params["api_retries"])),
         validate_certs=params["validate_certs"],
         ca_path=params["ca_path"],
-        on_retry=on_retry,
+        on_retry=warn_once(module.warn),
     )
     return Api(client)
-
-
-def run(module: AnsibleModule, action: Callable[[AnsibleModule], dict[str, Any]]) -> None:
-    """End the module with what the action returns, or with what it raises."""
-    try:
-        result = action(module)
-    except PlatformError as error:
-        module.fail_json(msg=error.message, **error.as_failure())
-    except OSError as error:
-        wrapped = PlatformError(scrub(str(error)), code="os_error")
-        module.fail_json(msg=wrapped.message, **wrapped.as_failure())
-    else:
-        module.exit_json(**result)
 
 
 def _key(key: str | None, path: str | None) -> str:

@@ -8,24 +8,18 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
-import urllib.parse
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule, env_fallback
+from ansible.module_utils.basic import env_fallback
 
-from ansible_collections.sophia.platform.plugins.module_utils._errors import (
-    ApiError,
-    InvalidInput,
-    PlatformError,
-    scrub,
-)
+from ansible_collections.sophia.platform.plugins.module_utils._errors import InvalidInput
 from ansible_collections.sophia.platform.plugins.module_utils._http import Backoff, Client
 from ansible_collections.sophia.platform.plugins.module_utils._lambda_cloud.api import Api
 from ansible_collections.sophia.platform.plugins.module_utils._lambda_cloud.pace import Pace, key_name
+from ansible_collections.sophia.platform.plugins.module_utils._module import in_the_clear, warn_once
 
 API_URL = "https://cloud.lambda.ai/api/v1"
 STATE_DIR = "~/.ansible/sophia_lambda"
@@ -63,15 +57,8 @@ def folder_of(params: Mapping[str, Any]) -> Path:
 def api_of(params: Mapping[str, Any], folder: Path, warn: Callable[[str], None]) -> Api:
     """Return the API that options describe; it keeps its pace in ``folder``. Raises :class:`InvalidInput`."""
     key = params["api_key"].strip()
-    if _in_the_clear(params["api_url"]):
+    if in_the_clear(params["api_url"]):
         warn("api_url is neither https nor loopback: the API key is sent in the clear")
-    warned: list[bool] = []
-
-    def on_retry(error: ApiError, seconds: float) -> None:
-        if not warned:
-            warned.append(True)
-            warn(f"had to retry: {error.message}")
-
     client = Client(
         params["api_url"],
         headers={"Authorization": f"Bearer {key}"},
@@ -83,27 +70,4 @@ def api_of(params: Mapping[str, Any], folder: Path, warn: Callable[[str], None])
         ca_path=params["ca_path"],
     )
     pace = Pace(folder, request_interval=params["request_interval"], launch_interval=params["launch_interval"])
-    return Api(client, pace, tries=1 + max(0, params["api_retries"]), on_retry=on_retry)
-
-
-def run(module: AnsibleModule, action: Callable[[AnsibleModule], dict[str, Any]]) -> None:
-    """End the module with what the action returns, or with what it raises."""
-    try:
-        result = action(module)
-    except PlatformError as error:
-        module.fail_json(msg=error.message, **error.as_failure())
-    except OSError as error:
-        wrapped = PlatformError(scrub(str(error)), code="os_error")
-        module.fail_json(msg=wrapped.message, **wrapped.as_failure())
-    else:
-        module.exit_json(**result)
-
-
-def _in_the_clear(url: str) -> bool:
-    parts = urllib.parse.urlsplit(url)
-    if parts.scheme != "http":
-        return False
-    try:
-        return not ipaddress.ip_address(parts.hostname or "").is_loopback
-    except ValueError:
-        return parts.hostname != "localhost"
+    return Api(client, pace, tries=1 + max(0, params["api_retries"]), on_retry=warn_once(warn))

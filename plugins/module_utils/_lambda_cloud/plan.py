@@ -317,10 +317,10 @@ def _launch(
         ordinal = next(number for number in range(len(taken) + 1) if number not in taken)
         name = name_of(desired.pool, ordinal, desired.spec)
         return Step("launch", "missing", name, ordinal, offer.type, region, offer.cents)
-    return _hindrance(desired, view, offers, found)
+    return _hindrance(desired, view, offers)
 
 
-def _hindrance(desired: Desired, view: _View, offers: Sequence[Offer], found: Sequence[tuple[Offer, str]]) -> Step:
+def _hindrance(desired: Desired, view: _View, offers: Sequence[Offer]) -> Step:
     """Say why nothing can be launched, and whether waiting may help."""
     on_sale = [offer for offer in offers if offer.type in desired.types]
     if not on_sale:
@@ -367,7 +367,7 @@ def _shrink(
         rest = replace(view, cents=view.cents - victim.cents)
         found = grid(desired, view.here, offers, refused)
         if not any(desired.budget is None or rest.cents + offer.cents <= desired.budget for offer, _region in found):
-            return _hindrance(desired, rest, offers, found)
+            return _hindrance(desired, rest, offers)
     if desired.drain_required and victim.status == "active" and victim.name not in desired.drained:
         return replace(_delete(victim, _why(view, victim)), do="drain")
     return _delete(victim, _why(view, victim))

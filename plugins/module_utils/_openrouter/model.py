@@ -23,8 +23,6 @@ from ansible_collections.sophia.platform.plugins.module_utils._errors import MAS
 UNLIMITED = "unlimited"
 NEVER = "never"
 
-# What a user can set on a key, in the order of the API's documentation.
-SETTINGS = ("limit", "limit_reset", "include_byok_in_limit", "disabled", "expires_at")
 _MONEY = frozenset(
     {
         "limit",

@@ -8,21 +8,14 @@
 
 from __future__ import annotations
 
-import ipaddress
-import urllib.parse
-from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule, env_fallback
 
-from ansible_collections.sophia.platform.plugins.module_utils._errors import (
-    ApiError,
-    InvalidInput,
-    PlatformError,
-    scrub,
-)
+from ansible_collections.sophia.platform.plugins.module_utils._errors import InvalidInput
 from ansible_collections.sophia.platform.plugins.module_utils._http import Backoff, Client
+from ansible_collections.sophia.platform.plugins.module_utils._module import in_the_clear, warn_once
 from ansible_collections.sophia.platform.plugins.module_utils._openrouter.api import Api, classify
 
 API_URL = "https://openrouter.ai/api/v1"
@@ -51,7 +44,7 @@ def api_of(module: AnsibleModule, *, key_required: bool = True) -> Api:
     key = (params["management_key"] or "").strip()
     if key_required and not key:
         raise InvalidInput("management_key is not set, nor are OPENROUTER_MANAGEMENT_KEY and OPENROUTER_PROVISIONING_KEY")
-    if key and _in_the_clear(params["api_url"]):
+    if key and in_the_clear(params["api_url"]):
         module.warn("api_url is neither https nor loopback: the management key is sent in the clear")
     return Api(client_of(module, params["api_url"], key))
 
@@ -59,13 +52,6 @@ def api_of(module: AnsibleModule, *, key_required: bool = True) -> Api:
 def client_of(module: AnsibleModule, url: str, key: str = "") -> Client:
     """Return a client with the module's time-outs and retries that warns, once, of having to retry."""
     params = module.params
-    warned: list[bool] = []
-
-    def on_retry(error: ApiError, seconds: float) -> None:
-        if not warned:
-            warned.append(True)
-            module.warn(f"had to retry: {error.message}")
-
     return Client(
         url,
         headers={"Authorization": f"Bearer {key}"} if key else {},
@@ -76,28 +62,5 @@ def client_of(module: AnsibleModule, url: str, key: str = "") -> Client:
         ca_path=params["ca_path"],
         parse_float=Decimal,
         classify=classify,
-        on_retry=on_retry,
+        on_retry=warn_once(module.warn),
     )
-
-
-def run(module: AnsibleModule, action: Callable[[AnsibleModule], dict[str, Any]]) -> None:
-    """End the module with what the action returns, or with what it raises."""
-    try:
-        result = action(module)
-    except PlatformError as error:
-        module.fail_json(msg=error.message, **error.as_failure())
-    except OSError as error:
-        wrapped = PlatformError(scrub(str(error)), code="os_error")
-        module.fail_json(msg=wrapped.message, **wrapped.as_failure())
-    else:
-        module.exit_json(**result)
-
-
-def _in_the_clear(url: str) -> bool:
-    parts = urllib.parse.urlsplit(url)
-    if parts.scheme != "http":
-        return False
-    try:
-        return not ipaddress.ip_address(parts.hostname or "").is_loopback
-    except ValueError:
-        return parts.hostname != "localhost"

@@ -123,7 +123,7 @@ class Migration:
             self.report.changed = True
             self.after = self._predicted(todo, seen)
             if not check:
-                self._end(todo, seen)
+                self._end(todo)
         if not self.after:
             self.after = self._predicted(todo, seen)
 
@@ -198,7 +198,7 @@ class Migration:
         if not todo.check:
             self._delta(story, todo)
         if "verify" in todo.steps:
-            self._verify(story, source, todo)
+            self._verify(story, source)
             if not story.at_least("verified"):
                 self._journal.note(story, phase="verified")
         if "switch" in todo.steps:
@@ -314,7 +314,7 @@ class Migration:
                 details={"examples": self.report.examples},
             )
 
-    def _verify(self, story: Story, source: Collection, todo: Plan) -> None:
+    def _verify(self, story: Story, source: Collection) -> None:
         aliases = self._target.aliases()
         now = self._read(self._source, self._wanted.source, {})
         made = self._read(self._target, self._wanted.target, aliases)
@@ -342,7 +342,7 @@ class Migration:
         self._journal.note(story, phase="switched")
         self.report.changed = True
 
-    def _end(self, todo: Plan, seen: Seen) -> None:
+    def _end(self, todo: Plan) -> None:
         """Finalize or roll back."""
         if "switch" in todo.steps:
             self._target.switch(str(self._wanted.alias), todo.alias_to, existing=True)

@@ -8,15 +8,13 @@
 
 from __future__ import annotations
 
-import ipaddress
 import urllib.parse
-from collections.abc import Callable
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.sophia.platform.plugins.module_utils._errors import PlatformError, scrub
 from ansible_collections.sophia.platform.plugins.module_utils._http import Backoff, Client
+from ansible_collections.sophia.platform.plugins.module_utils._module import in_the_clear
 from ansible_collections.sophia.platform.plugins.module_utils._qdrant.api import Api
 
 # A page of 16 MiB, the longest, with room for a single point that is longer than all of it.
@@ -38,7 +36,7 @@ def api_of(module: AnsibleModule, url: str, key: str | None) -> Api:
     """Return one server. Raises :class:`InvalidInput`."""
     params = module.params
     key = (key or "").strip()
-    if key and _in_the_clear(url):
+    if key and in_the_clear(url):
         module.warn(f"{urllib.parse.urlsplit(url).hostname} is reached by neither https nor loopback: the API key is sent in the clear")
     client = Client(
         url,
@@ -51,26 +49,3 @@ def api_of(module: AnsibleModule, url: str, key: str | None) -> Api:
         ca_path=params["ca_path"],
     )
     return Api(client)
-
-
-def run(module: AnsibleModule, action: Callable[[AnsibleModule], dict[str, Any]]) -> None:
-    """End the module with what the action returns, or with what it raises."""
-    try:
-        result = action(module)
-    except PlatformError as error:
-        module.fail_json(msg=error.message, **error.as_failure())
-    except OSError as error:
-        wrapped = PlatformError(scrub(str(error)), code="os_error")
-        module.fail_json(msg=wrapped.message, **wrapped.as_failure())
-    else:
-        module.exit_json(**result)
-
-
-def _in_the_clear(url: str) -> bool:
-    parts = urllib.parse.urlsplit(url)
-    if parts.scheme != "http":
-        return False
-    try:
-        return not ipaddress.ip_address(parts.hostname or "").is_loopback
-    except ValueError:
-        return parts.hostname != "localhost"
