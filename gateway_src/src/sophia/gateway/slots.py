@@ -108,10 +108,6 @@ class Slots:
         self._resting[slot.hash] = self._clock() + _LIMITED_REST
         _LOG.warning("upstream key limit spent", extra={"slot": slot.name, "key_hash": slot.hash})
 
-    def by_hash(self, key_hash: str) -> Slot | None:
-        """The loaded key of this name."""
-        return next((slot for slot in self.loaded.values() if slot.hash == key_hash), None)
-
     def enter(self, slot: Slot) -> None:
         """Count a request on the key: in the same step as `pick`, so that a key chosen is never taken for idle."""
         self.in_flight[slot.hash] += 1

@@ -131,10 +131,6 @@ class Flags:
         """Every flag in force, by name."""
         return [flag for _, flag in sorted(self.current.items())]
 
-    def is_on(self, name: str, *, organization: str, subject: str) -> bool:
-        """Whether the flag is on for the subject; an unknown flag is off."""
-        return is_on(self.get(name), organization=organization, subject=subject)
-
     def read_only(self, name: str) -> bool:
         """Whether the flag comes from the file."""
         return name in self._from_file

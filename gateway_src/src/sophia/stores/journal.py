@@ -116,12 +116,6 @@ class Journal:
         self.append(record, waiter, patient=patient)
         await waiter
 
-    def rotate(self) -> int:
-        """Ask for a new segment; returns the number of the last one that will hold what was appended before."""
-        with self._wake:
-            self._size = self._segment_bytes
-            return self._number
-
     def discard(self, through: int) -> None:
         """Delete whole segments up to number `through`: everything in them has reached the ledger."""
         for path in _segments(self.folder):

@@ -202,9 +202,6 @@ def member(fields: dict[str, msgspec.Raw], name: str, kind: Any, default: Any = 
         raise BadRequest("invalid_value", f"{name}: nested too deeply", param=name) from error
 
 
-_INTEGER = msgspec.json.Decoder(int)
-
-
 def positive(fields: dict[str, msgspec.Raw], name: str) -> int | None:
     """A positive integer member, or None. Raises `BadRequest`."""
     value: int | None = member(fields, name, int)

@@ -94,7 +94,6 @@ class _ResponseFormat(msgspec.Struct):
 
 
 _ANSWER = msgspec.json.Decoder(_Answer)
-_FINISH = b'"finish_reason":"'
 
 _PARAMETERS = frozenset(
     {
