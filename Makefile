@@ -56,7 +56,7 @@ bench: ## Measure the gateway beside its peers.
 	@tests/bench/run $(ARGS)
 
 .PHONY: docs
-docs: ## Write the roles' README files and the modules' pages from their documentation.
+docs: ## Write the roles' README files from their argument_specs.
 	@scripts/environment .work/venv/collection requirements/collection.lock
 	@.work/venv/collection/bin/python scripts/docs $(ARGS)
 
