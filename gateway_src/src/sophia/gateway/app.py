@@ -37,6 +37,7 @@ from sophia.gateway.limits import RateLimited
 from sophia.gateway.listing import Listing
 from sophia.gateway.metrics import Metrics
 from sophia.gateway.pipeline import Journey, Pipeline
+from sophia.gateway.plan import Candidate
 from sophia.gateway.relay import Relay
 from sophia.gateway.trace import Tracer
 from sophia.logs import AccessLog
@@ -222,6 +223,7 @@ class Gateway:
         """Relay a stream. Where the first token is long in coming, the head goes out with keep-alive comments."""
         opening = asyncio.create_task(self._pipeline.stream(journey))
         gone = asyncio.create_task(disconnected(exchange.receive))
+        relay: Relay | None = None
         try:
             while not opening.done():
                 await asyncio.wait((opening, gone), timeout=_PATIENCE, return_when=asyncio.FIRST_COMPLETED)
@@ -236,7 +238,22 @@ class Gateway:
             await self._relay(exchange, journey, relay, gone)
         finally:
             gone.cancel()
-            await _abandon(opening)
+            if relay is None:
+                await self._abandon(opening, journey)
+
+    async def _abandon(self, opening: asyncio.Task[tuple[Relay, Candidate]], journey: Journey) -> None:
+        """Stop opening a stream whose client is gone; what was sent upstream is settled on the way out.
+
+        It is given a moment for the answer's head, which names the generation that will be billed.
+        """
+        if not opening.done():
+            await asyncio.wait((opening,), timeout=_HEAD_MOMENT)
+            opening.cancel()
+            await asyncio.gather(opening, return_exceptions=True)
+        if not opening.cancelled() and opening.exception() is None:
+            relay, _ = opening.result()
+            await relay.abort()
+            await self._pipeline.streamed(journey, relay)
 
     async def _relay(self, exchange: Exchange, journey: Journey, relay: Relay, gone: asyncio.Task[None]) -> None:
         pieces = relay.pieces()
@@ -399,18 +416,3 @@ def _error_body(exchange: Exchange, error: ApiError) -> bytes:
 
 def _method_not_allowed(path: str, method: str) -> ApiError:
     return BadRequest("method_not_allowed", f"{path} answers {method} only.", status=405)
-
-
-async def _abandon(opening: asyncio.Task[tuple[Relay, Any]]) -> None:
-    """Stop opening a stream whose client is gone; what was sent upstream is settled on the way out.
-
-    It is given a moment for the answer's head, which names the generation that will be billed.
-    """
-    if opening.done():
-        return
-    await asyncio.wait((opening,), timeout=_HEAD_MOMENT)
-    opening.cancel()
-    await asyncio.gather(opening, return_exceptions=True)
-    if not opening.cancelled() and opening.exception() is None:
-        relay, _ = opening.result()
-        await relay.abort()
