@@ -58,6 +58,7 @@ def test_a_thousand_at_once_never_pass_the_cap(bed: Bed) -> None:
     end = time.monotonic() + 60
     while bed.admin("GET", "/spend/unsettled?limit=1")["data"] and time.monotonic() < end:
         time.sleep(0.2)
+    assert not bed.admin("GET", "/spend/unsettled?limit=1")["data"], "not settled after a minute"
     spent = bed.truth(summary=True)["totals"]["cost_nano"]
     assert spent <= nano(CAP)
     organization = next(each for each in bed.admin("GET", "/organizations")["data"] if each["name"] == "capped")

@@ -429,7 +429,7 @@ if PROMETHEUS and PROMTOOL:
         process, url = load(tmp_path, [], scraping(exporter))
         quick = {
             "api_url": url, "metrics": [{**ERRORS, "limit": 0.05}], "start": None, "wait": True, "bin": 2, "poll": 1, "lag": 1, "warm_up": 2, "min_bins": 5,
-            "max_duration": 60, "stale_after": 4, "no_data_grace": 4,
+            "max_duration": 60, "stale_after": 4, "no_data_grace": 12,
         }
         try:
             result = call(capsys, **quick)
