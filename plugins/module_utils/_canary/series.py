@@ -70,10 +70,12 @@ class Track:
 
 @dataclass(frozen=True)
 class Part:
-    """What one selector of one arm showed: the increase in each bin, and the state of the data in each bin."""
+    """What one selector of one arm showed: the increase in each bin, the state of the data in each bin, and whether a
+    sample of the bin could be compared with an earlier one: only then is an increase of 0 silence."""
 
     increase: tuple[float, ...]
     status: tuple[str, ...]
+    compared: tuple[bool, ...]
 
 
 def split(selector: str) -> tuple[str, str]:
@@ -112,6 +114,7 @@ def increases(
     """
     bins = len(edges) - 1
     total = [0.0] * bins
+    compared = [False] * bins
     broken: set[int] = set()
     seen: list[float] = [track.newest]
     live: list[set[str]] = [set() for _index in range(bins)]
@@ -133,14 +136,14 @@ def increases(
                 # The next good sample is compared with the last good one; the time moves on.
                 before = (time, math.nan if before is None else before[1])
                 continue
+            gain: float | None = None
             if before is None:
-                gain = value if _alive(alive, time, stale_after) else 0.0
-            elif math.isnan(before[1]):
-                gain = 0.0
-            else:
+                gain = value if _alive(alive, time, stale_after) else None
+            elif not math.isnan(before[1]):
                 gain = value - before[1] if value >= before[1] else value
-            if index >= 0:
+            if index >= 0 and gain is not None:
                 total[index] += gain
+                compared[index] = True
             before = (time, value)
         if before is not None:
             track.last[key] = before
@@ -157,7 +160,7 @@ def increases(
         else:
             # A bin between two scrapes says nothing new: what was wrong is still wrong.
             status.append(track.trouble or OK)
-    return Part(tuple(total), tuple(status))
+    return Part(tuple(total), tuple(status), tuple(compared))
 
 
 def times(found: Iterable[Series], track: Track) -> list[float]:
@@ -218,7 +221,8 @@ def _reading(
         n, k = total.increase[index], part.increase[index]
         counts += [n, max(0.0, n - k) if metric.kind == HISTOGRAM_SLOW else k]
     seen = Counts(*counts)
-    if seen.n1 <= 0 and (seen.n0 > 0 or baseline is None):
+    # Where the canary's scrape failed or came late, its requests are in a later bin's increase.
+    if seen.n1 <= 0 and canary[0].compared[index] and (seen.n0 > 0 or baseline is None):
         return Reading(IDLE, seen, "canary: no requests")
     return Reading(OK, seen)
 

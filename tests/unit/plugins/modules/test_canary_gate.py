@@ -179,6 +179,20 @@ def test_counter_resets_and_new_instances_are_counted_once(history, capsys):
     assert result["metrics"][0]["k1"] == 0
 
 
+def test_a_lost_scrape_is_not_a_canary_without_requests(history, capsys):
+    """With bins as short as the scrape interval, every seventh of the canary's bins has no sample of its own."""
+    counted = [None if i % 7 == 3 else 150 * i for i in range(262)]
+    failed = [None if i % 7 == 3 else 12 * i for i in range(262)]
+    canary = [series("requests_total", counted, status="200"), series("requests_total", failed, status="500")]
+    url = history(traffic("v1", 600, 3) + canary)
+    result = call(capsys, api_url=url, bin=15, stale_after=60)
+    assert result["verdict"] == "rollback", result["reason"]
+    assert result["metrics"][0]["n1"] == pytest.approx(162 * result["bins"], abs=162)
+    # Eleven bins end with one that has no sample: too little for a verdict, and no silence either.
+    early = call(capsys, api_url=url, bin=15, stale_after=60, max_duration=165, min_requests=10**9, alpha_rollback=1e-100)
+    assert (early["verdict"], early["metrics"][0]["data_status"]) == ("inconclusive", "too_few")
+
+
 BROKEN = {
     "nothing at all": ([], "no_data", "no_data"),
     "no canary": (traffic("v1", 600, 3), "no_data", "no_data"),
