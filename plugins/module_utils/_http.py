@@ -156,7 +156,8 @@ class Client:
 
     ``base_url`` may have a path; requests are made below it. ``secrets`` are masked in every message. ``explain``
     reads the API's own error bodies. ``parse_float`` is ``Decimal`` where numbers are money. ``classify`` may turn
-    an error into a more telling one of the same tree. ``on_retry(error, seconds)`` is told of every wait.
+    an error into a more telling one of the same tree. ``on_retry(error, seconds)`` is told of every wait. ``context`` is
+    used for TLS instead of one made from ``validate_certs`` and ``ca_path``.
     """
 
     def __init__(
@@ -171,6 +172,7 @@ class Client:
         max_bytes: int = MAX_BYTES,
         validate_certs: bool = True,
         ca_path: str | None = None,
+        context: ssl.SSLContext | None = None,
         use_proxy: bool = True,
         parse_float: Callable[[str], Any] = float,
         explain: Callable[[int, Any], Explanation] = explain,
@@ -208,7 +210,7 @@ class Client:
             use_netrc=False,
             decompress=False,
             use_proxy=use_proxy,
-            context=_context(parts.scheme, validate_certs, ca_path),
+            context=context or _context(parts.scheme, validate_certs, ca_path),
         )
 
     def get(self, path: str, *, query: Mapping[str, Any] | None = None) -> Response:

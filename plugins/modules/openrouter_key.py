@@ -95,11 +95,65 @@ options:
   slots:
     description:
       - Directory of the slot files C(primary) and C(secondary), which gateways read again whenever they change, and of the
-        rotation's journal. Only for O(state=rotated) and O(state=rolled_back).
+        rotation's journal. O(state=rotated) and O(state=rolled_back) need either this or O(kubernetes).
     type: path
+  slot_prefix:
+    description:
+      - What the names of the files in O(slots) begin with, as V(openrouter_) for C(openrouter_primary).
+    type: str
+    default: ""
+  kubernetes:
+    description:
+      - The Secret whose entries C(primary) and C(secondary) are the slots, and which has the rotation's journal in an annotation.
+      - A rotation reads and writes the Secret, renews a Lease called like it with C(-rotation) behind, lists Pods, and reads
+        their metrics through the API server. The account needs these rights (C(get), C(patch) of the Secret; C(get), C(create)
+        and C(update) of Leases; C(list) of Pods; C(get) of C(pods/proxy)).
+    type: dict
+    suboptions:
+      host:
+        description: URL of the API server.
+        type: str
+        required: true
+      api_key:
+        description: A bearer token for it.
+        type: str
+      ca_cert:
+        description: Certificates to trust, as PEM text. The system's by default.
+        type: str
+      client_cert:
+        description: A client certificate, as PEM text.
+        type: str
+      client_key:
+        description: The key of O(kubernetes.client_cert), as PEM text.
+        type: str
+      validate_certs:
+        description: Whether to verify the API server's certificate.
+        type: bool
+        default: true
+      namespace:
+        description: The namespace of Secret and gateways.
+        type: str
+        required: true
+      secret:
+        description: Name of the Secret, which must exist.
+        type: str
+        default: openrouter-secrets
+      selector:
+        description: Label selector of the gateways' Pods. Each has to report what O(gateways) says.
+        type: str
+        default: app.kubernetes.io/name=gateway,app.kubernetes.io/part-of=sophia
+      ports:
+        description: Ports of the metrics of each Pod; worker C(n) of several has one of its own.
+        type: list
+        elements: int
+        default: [9090]
+      min_pods:
+        description: How many Pods there have to be, so that a wrong O(kubernetes.selector) does not pass for gateways without keys.
+        type: int
+        default: 1
   gateways:
     description:
-      - URLs of the metrics page of every gateway that reads O(slots). Each has to report C(openrouter_key_loaded{slot,hash})
+      - URLs of the metrics page of every gateway that reads O(slots), which needs them. Each has to report C(openrouter_key_loaded{slot,hash})
         and C(openrouter_key_in_flight{hash}), C(hash) being the first 12 hex digits of the SHA-256 of the key.
       - A gateway that does not answer holds the rotation up.
     type: list
@@ -291,13 +345,31 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.sophia.platform.plugins.module_utils._errors import InvalidInput, PlatformError
 from ansible_collections.sophia.platform.plugins.module_utils._module import run
 from ansible_collections.sophia.platform.plugins.module_utils._openrouter.api import Api
+from ansible_collections.sophia.platform.plugins.module_utils._openrouter.cluster import connect
+from ansible_collections.sophia.platform.plugins.module_utils._openrouter.gateway import Pages
 from ansible_collections.sophia.platform.plugins.module_utils._openrouter.making import Destination, make, orphans
 from ansible_collections.sophia.platform.plugins.module_utils._openrouter.model import Key, settings_of
 from ansible_collections.sophia.platform.plugins.module_utils._openrouter.options import api_of, argument_spec, client_of
 from ansible_collections.sophia.platform.plugins.module_utils._openrouter.plan import Current, Plan, Wanted, find, plan
+from ansible_collections.sophia.platform.plugins.module_utils._openrouter.pods import Pods
 from ansible_collections.sophia.platform.plugins.module_utils._openrouter.rotate import Report, Rotation
 from ansible_collections.sophia.platform.plugins.module_utils._openrouter.rotation import Policy
+from ansible_collections.sophia.platform.plugins.module_utils._openrouter.secret import SecretSlots
 from ansible_collections.sophia.platform.plugins.module_utils._openrouter.slots import FileSlots
+
+CLUSTER = {
+    "host": {"type": "str", "required": True},
+    "api_key": {"type": "str", "no_log": True},
+    "ca_cert": {"type": "str"},
+    "client_cert": {"type": "str"},
+    "client_key": {"type": "str", "no_log": True},
+    "validate_certs": {"type": "bool", "default": True},
+    "namespace": {"type": "str", "required": True},
+    "secret": {"type": "str", "default": "openrouter-secrets", "no_log": False},
+    "selector": {"type": "str", "default": "app.kubernetes.io/name=gateway,app.kubernetes.io/part-of=sophia"},
+    "ports": {"type": "list", "elements": "int", "default": [9090]},
+    "min_pods": {"type": "int", "default": 1},
+}
 
 
 def wanted_of(params: dict[str, Any]) -> Wanted:
@@ -411,10 +483,11 @@ def rotate(module: AnsibleModule) -> dict[str, Any]:
         soak=params["soak"],
         emergency=params["emergency"],
     )
+    slots, gateways = _where(module)
     job = Rotation(
         api_of(module),
-        FileSlots(params["slots"]),
-        [(url, client_of(module, url)) for url in params["gateways"]],
+        slots,
+        gateways,
         policy,
         workspace_id=wanted.workspace_id,
         probe_model=params["probe_model"],
@@ -429,6 +502,22 @@ def rotate(module: AnsibleModule) -> dict[str, Any]:
         raise
     result = {"changed": report.changed, "rotation": report.as_result()}
     return _with_diff(module, result, report.before, report.after)
+
+
+def _where(module: AnsibleModule) -> tuple[FileSlots | SecretSlots, Pages | Pods]:
+    """Return the slots and the gateways that read them."""
+    params = module.params
+    if params["kubernetes"] is None:
+        if not params["gateways"]:
+            raise InvalidInput("gateways: name the metrics page of every gateway that reads the slots")
+        clients = [(url, client_of(module, url)) for url in params["gateways"]]
+        return FileSlots(params["slots"], params["slot_prefix"]), Pages(clients)
+    cluster = params["kubernetes"]
+    client = connect(cluster, timeout=params["api_timeout"], folder=module.tmpdir)
+    # A Pod that does not answer is asked again at the next look, not while the others wait.
+    pages = connect(cluster, timeout=params["api_timeout"], folder=module.tmpdir, tries=1)
+    pods = Pods(client, pages, cluster["namespace"], cluster["selector"], cluster["ports"], cluster["min_pods"])
+    return SecretSlots(client, cluster["namespace"], cluster["secret"]), pods
 
 
 def _fail(module: AnsibleModule, error: Exception, report: Report) -> None:
@@ -447,7 +536,7 @@ def _with_diff(
 
 
 def main() -> None:
-    rotating = ["slots", "gateways"]
+    rotating = ["slots", "kubernetes"]
     module = AnsibleModule(
         argument_spec=argument_spec(
             name={"type": "str", "required": True},
@@ -462,6 +551,8 @@ def main() -> None:
             guardrail_id={"type": "str"},
             dest={"type": "path"},
             slots={"type": "path"},
+            slot_prefix={"type": "str", "default": ""},
+            kubernetes={"type": "dict", "options": CLUSTER},
             gateways={"type": "list", "elements": "str"},
             max_age={"type": "int"},
             quiet={"type": "int", "default": 30},
@@ -472,7 +563,8 @@ def main() -> None:
             wait_timeout={"type": "int", "default": 300},
             wait_sleep={"type": "float", "default": 2.0},
         ),
-        required_if=[("state", "rotated", rotating), ("state", "rolled_back", rotating)],
+        mutually_exclusive=[("slots", "kubernetes"), ("gateways", "kubernetes")],
+        required_if=[("state", "rotated", rotating, True), ("state", "rolled_back", rotating, True)],
         supports_check_mode=True,
     )
     run(module, rotate if module.params["state"] in ("rotated", "rolled_back") else converge)

@@ -73,14 +73,21 @@ def parse(url: str, text: str) -> Replica:
     return Replica(url, tuple(sorted(loaded)), tuple(sorted(in_flight)), trouble)
 
 
-def look(clients: Iterable[tuple[str, Client]]) -> tuple[Replica, ...]:
-    """Ask every gateway once; one that does not answer is reported as such, not skipped."""
-    return tuple(_ask(url, client) for url, client in clients)
+class Pages:
+    """The gateways that the user named, by the URL of each one's metrics."""
+
+    def __init__(self, clients: Iterable[tuple[str, Client]]) -> None:
+        self._clients = tuple(clients)
+
+    def look(self) -> tuple[Replica, ...]:
+        """Ask every gateway once; one that does not answer is reported as such, not skipped."""
+        return tuple(ask(url, client) for url, client in self._clients)
 
 
-def _ask(url: str, client: Client) -> Replica:
+def ask(url: str, client: Client, path: str = "") -> Replica:
+    """Read one gateway's metrics; ``url`` is what it is called in messages."""
     try:
-        text = client.request("GET", "", headers={"Accept": "text/plain"}, text=True).body
+        text = client.request("GET", path, headers={"Accept": "text/plain"}, text=True).body
     except PlatformError as error:
         return Replica(url, trouble=error.message)
     return parse(url, text)

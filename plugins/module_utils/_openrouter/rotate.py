@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any
@@ -22,11 +22,11 @@ from ansible_collections.sophia.platform.plugins.module_utils._errors import (
     Unauthenticated,
     WaitTimeout,
 )
-from ansible_collections.sophia.platform.plugins.module_utils._http import Client
-from ansible_collections.sophia.platform.plugins.module_utils._openrouter import gateway
 from ansible_collections.sophia.platform.plugins.module_utils._openrouter.api import Api
 from ansible_collections.sophia.platform.plugins.module_utils._openrouter.forecast import forecast
+from ansible_collections.sophia.platform.plugins.module_utils._openrouter.gateway import Pages
 from ansible_collections.sophia.platform.plugins.module_utils._openrouter.model import Key, Secret
+from ansible_collections.sophia.platform.plugins.module_utils._openrouter.pods import Pods
 from ansible_collections.sophia.platform.plugins.module_utils._openrouter.rotation import (
     Journal,
     Observed,
@@ -35,6 +35,7 @@ from ansible_collections.sophia.platform.plugins.module_utils._openrouter.rotati
     new_settings,
     next_step,
 )
+from ansible_collections.sophia.platform.plugins.module_utils._openrouter.secret import SecretSlots
 from ansible_collections.sophia.platform.plugins.module_utils._openrouter.slots import (
     PLACES,
     PRIMARY,
@@ -93,8 +94,8 @@ class Rotation:
     def __init__(
         self,
         api: Api,
-        slots: FileSlots,
-        gateways: Sequence[tuple[str, Client]],
+        slots: FileSlots | SecretSlots,
+        gateways: Pages | Pods,
         want: Policy,
         *,
         workspace_id: str | None = None,
@@ -108,7 +109,7 @@ class Rotation:
     ) -> None:
         self._api = api
         self._slots = slots
-        self._gateways = tuple(gateways)
+        self._gateways = gateways
         self._want = want
         self._workspace_id = workspace_id
         self._probe_model = probe_model
@@ -212,7 +213,7 @@ class Rotation:
             today=datetime.fromtimestamp(now, timezone.utc),
             keys=tuple(key for key in keys.values() if self._concerns(key, journal)),
             slots={place: secret.id if secret else None for place, secret in held.items()},
-            replicas=gateway.look(self._gateways),
+            replicas=self._gateways.look(),
             guardrails={} if journal else self._api.assignments(),
             primary_label=None if journal or not held[PRIMARY] else self._label(held[PRIMARY]),
             journal=journal,
@@ -231,6 +232,7 @@ class Rotation:
             return None
 
     def _act(self, o: Observed, step: Step) -> None:
+        self._slots.hold()
         if step.do == "begin":
             stamp = datetime.fromtimestamp(o.now, timezone.utc).strftime("%Y%m%dT%H%M%SZ")
             self._note(dataclasses.replace(step.journal, rotation=f"{stamp}-{secrets.token_hex(4)}"))

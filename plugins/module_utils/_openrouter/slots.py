@@ -14,7 +14,8 @@
     <directory>/journal.json   the rotation under way, the last one    0600, no secret in it
     <directory>/.lock          held while a rotation runs
 
-A store has these methods and no others, so a Kubernetes Secret can take its place.
+Each name may have a prefix (``openrouter_primary``, ``.openrouter_previous``), for a directory with other secrets in it.
+``secret.py`` has the same methods for a Kubernetes Secret.
 """
 
 from __future__ import annotations
@@ -34,14 +35,15 @@ PRIMARY = "primary"
 SECONDARY = "secondary"
 PREVIOUS = "previous"
 PLACES = (PRIMARY, SECONDARY, PREVIOUS)
-_FILES = {PRIMARY: "primary", SECONDARY: "secondary", PREVIOUS: ".previous"}
 
 
 class FileSlots:
     """Slots in a directory. ``directory`` must exist; its owner is who reads the slots."""
 
-    def __init__(self, directory: str) -> None:
+    def __init__(self, directory: str, prefix: str = "") -> None:
         self._directory = directory
+        self._prefix = prefix
+        self._files = {PRIMARY: f"{prefix}primary", SECONDARY: f"{prefix}secondary", PREVIOUS: f".{prefix}previous"}
 
     def check(self) -> None:
         """Raise :class:`InvalidInput` where slots cannot be kept here."""
@@ -50,7 +52,7 @@ class FileSlots:
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
         """Hold the directory for one rotation. Raises :class:`StateConflict` at once where another holds it."""
-        descriptor = os.open(self._path(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, files.MODE)
+        descriptor = os.open(self._path(f".{self._prefix}lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, files.MODE)
         try:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -62,18 +64,21 @@ class FileSlots:
         finally:
             os.close(descriptor)
 
+    def hold(self) -> None:
+        """Make sure that the lock is still ours; a lock of the kernel's is until it is given up."""
+
     def get(self, place: str) -> Secret | None:
-        text = files.read(self._path(_FILES[place]))
+        text = files.read(self._path(self._files[place]))
         return Secret(text.strip()) if text and text.strip() else None
 
     def put(self, place: str, secret: Secret) -> None:
-        files.write(self._path(_FILES[place]), secret.reveal())
+        files.write(self._path(self._files[place]), secret.reveal())
 
     def clear(self, place: str) -> None:
-        files.remove(self._path(_FILES[place]))
+        files.remove(self._path(self._files[place]))
 
     def load_journal(self) -> dict[str, Any]:
-        text = files.read(self._path("journal.json"))
+        text = files.read(self._path(f"{self._prefix}journal.json"))
         if text is None:
             return {}
         try:
@@ -85,7 +90,7 @@ class FileSlots:
         return journal
 
     def save_journal(self, journal: dict[str, Any]) -> None:
-        files.write(self._path("journal.json"), json.dumps(journal, indent=2, sort_keys=True) + "\n")
+        files.write(self._path(f"{self._prefix}journal.json"), json.dumps(journal, indent=2, sort_keys=True) + "\n")
 
     def _path(self, name: str) -> str:
         return os.path.join(self._directory, name)

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from ansible_collections.sophia.platform.plugins.module_utils import _errors, _http
 from ansible_collections.sophia.platform.plugins.module_utils._openrouter import rotate, rotation
 from ansible_collections.sophia.platform.plugins.module_utils._openrouter.forecast import forecast
-from ansible_collections.sophia.platform.plugins.module_utils._openrouter.gateway import parse
+from ansible_collections.sophia.platform.plugins.module_utils._openrouter.gateway import Pages, parse
 from ansible_collections.sophia.platform.plugins.module_utils._openrouter.model import Key, Secret
 
 NAME = "production"
@@ -200,6 +200,7 @@ class World:
 class Slots:
     def __init__(self, world):
         self.check = world.check_slots
+        self.hold = lambda: None
         self.lock, self.get, self.put, self.clear = world.lock, world.get, world.put, world.clear
         self.load_journal, self.save_journal = world.load_journal, world.save_journal
 
@@ -223,7 +224,7 @@ class Metrics:
 
 def run(world, state="rotated", **policy):
     want = rotation.Policy(name=NAME, state=state, quiet=4, soak=6, emergency=world.emergency, **policy)
-    gateways = [(f"http://gateway-{n}", Metrics(world, gateway)) for n, gateway in enumerate(world.gateways)]
+    gateways = Pages((f"http://gateway-{n}", Metrics(world, gateway)) for n, gateway in enumerate(world.gateways))
     job = rotate.Rotation(
         world, Slots(world), gateways, want, wait_timeout=200.0, wait_sleep=1.0,
         clock=lambda: world.now, wall=lambda: world.now, sleep=world.sleep,
@@ -351,7 +352,7 @@ def test_a_gateway_that_is_down_stops_the_rotation_and_harms_nothing():
             raise _errors.ConnectFailed("refused")
 
     want = rotation.Policy(name=NAME, quiet=4, soak=6)
-    gateways = [("http://up", Metrics(world, world.gateways[0])), ("http://down", Down())]
+    gateways = Pages([("http://up", Metrics(world, world.gateways[0])), ("http://down", Down())])
     job = rotate.Rotation(
         world, Slots(world), gateways, want, wait_timeout=30.0, wait_sleep=1.0,
         clock=lambda: world.now, wall=lambda: world.now, sleep=world.sleep,
@@ -367,7 +368,7 @@ def test_a_gateway_that_is_down_stops_the_rotation_and_harms_nothing():
 def test_without_waiting_a_run_ends_at_the_first_wait_and_the_next_goes_on():
     world = World([], 3)
     want = rotation.Policy(name=NAME, quiet=4, soak=6)
-    gateways = [("http://gateway", Metrics(world, world.gateways[0]))]
+    gateways = Pages([("http://gateway", Metrics(world, world.gateways[0]))])
     phases = []
     while True:
         job = rotate.Rotation(
@@ -387,7 +388,7 @@ def test_without_waiting_a_run_ends_at_the_first_wait_and_the_next_goes_on():
 
 def observed(world):
     want = rotation.Policy(name=NAME)
-    gateways = [("http://gateway", Metrics(world, world.gateways[0]))]
+    gateways = Pages([("http://gateway", Metrics(world, world.gateways[0]))])
     return rotate.Rotation(world, Slots(world), gateways, want, wall=lambda: world.now).observe(), want
 
 
