@@ -125,6 +125,15 @@ def sandbox_qdrant(context: typer.Context) -> None:
     run()
 
 
+@sandbox.command("vllm", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def sandbox_vllm(context: typer.Context) -> None:
+    """The API of `vllm serve` over a modelled engine, with faults on demand."""
+    from sophia.sandbox.vllm.__main__ import main as run
+
+    sys.argv = ["sophia sandbox vllm", *context.args]
+    run()
+
+
 Url = Annotated[str, typer.Option(help="The gateway's address.")]
 KeyFile = Annotated[
     Path, typer.Option(envvar="SOPHIA_KEY_FILE", help="The file that holds your key.", show_envvar=True)

@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Faults on demand: which requests fail, and how.
+
+Rules are those of `sophia.sandbox.faults`. The first rule that strikes wins. A single request may ask for a fault
+itself with the header ``x-sandbox-fault: kind[:argument[:argument]]``.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+from sophia.sandbox.faults import Counted, Match
+
+from .errors import ServiceError
+
+__all__ = ["Fault", "Faults", "Match", "Rule", "parse"]
+
+Kind = Literal["status", "reset", "slow", "cut", "stall", "error"]
+_ARGUMENTS: dict[str, tuple[str, ...]] = {
+    "status": ("status", "retry_after"),
+    "slow": ("seconds",),
+    "cut": ("after",),
+    "stall": ("after", "seconds"),
+    "error": ("after",),
+}
+
+
+class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What happens.
+
+    - `status`: nothing is done; the answer is `status`, with Retry-After of `retry_after` seconds if given.
+    - `reset`: nothing is done; the connection is reset.
+    - `slow`: it is done `seconds` later.
+    - `cut`: the connection is closed after `after` chunks of a stream, or half of a whole answer.
+    - `stall`: nothing comes for `seconds` after `after` chunks of a stream, or instead of a whole answer.
+    - `error`: an error event comes after `after` chunks of a stream, then `[DONE]` as the server sends it.
+    """
+
+    kind: Kind
+    status: int = 500
+    retry_after: float | None = None
+    after: int = 1
+    seconds: float = 60.0
+
+
+class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A fault and when it strikes."""
+
+    fault: Fault
+    match: Match = Match()
+
+
+class Faults(Counted[Rule]):
+    """The rules in force."""
+
+    def set(self, rules: list[Rule]) -> None:
+        """Replace all rules; counters and seed begin anew. Raises `ServiceError` 400 for a status that is none."""
+        for rule in rules:
+            _check(rule.fault)
+        self.arm(rules)
+
+    def find(self, method: str, path: str, asked: str | None) -> Fault | None:
+        """The fault that strikes this request; `asked` is its own header. Raises `ServiceError` 400."""
+        if asked is not None:
+            return parse(asked)
+        rule = self.first(lambda rule: rule.match.names(method, path))
+        return rule.fault if rule is not None else None
+
+
+def parse(text: str) -> Fault:
+    """A fault from a header: ``status:503:2`` (status, Retry-After), ``stall:3:30`` (after, seconds), ``cut:2``.
+
+    Raises:
+        ServiceError: 400, the text names none.
+    """
+    kind, *arguments = text.strip().split(":")
+    values: dict[str, Any] = {"kind": kind}
+    values.update(zip(_ARGUMENTS.get(kind, ()), arguments, strict=False))
+    try:
+        fault = msgspec.convert(values, Fault, strict=False)
+    except msgspec.ValidationError as error:
+        raise ServiceError(400, f"x-sandbox-fault: {error}") from error
+    _check(fault)
+    return fault
+
+
+def _check(fault: Fault) -> None:
+    if not 400 <= fault.status <= 599:
+        raise ServiceError(400, f"status {fault.status} is no failure")
