@@ -64,7 +64,7 @@ class UpstreamSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     idle_timeout: float = 60.0
     settled_after: float = 900.0
     connections: int = 1000
-    client: str = "pyreqwest"
+    client: str = "http1"
     referer: str = ""
     title: str = "Sophia"
 
@@ -258,8 +258,8 @@ def _check(settings: Settings) -> list[str]:
         problems += _check_address(name, getattr(settings, name))
     if urlsplit(settings.upstream.base_url).scheme not in ("http", "https"):
         problems.append("upstream.base_url: must be an http or https URL, as https://openrouter.ai/api/v1")
-    if settings.upstream.client not in ("pyreqwest", "aiohttp"):
-        problems.append("upstream.client: must be pyreqwest or aiohttp")
+    if settings.upstream.client not in ("http1", "pyreqwest", "aiohttp"):
+        problems.append("upstream.client: must be http1, pyreqwest or aiohttp")
     problems += _check_secret("upstream.key_files.primary", settings.upstream.key_files.primary)
     for name, secret in (
         ("upstream.management_key_file", settings.upstream.management_key_file),

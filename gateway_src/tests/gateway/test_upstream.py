@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Both upstream clients against a raw server: what went wrong, what that says about money, and what is left open."""
+"""All upstream clients against a raw server: what went wrong, what that says about money, and what is left open."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import pytest
 
 from sophia.gateway.upstream import Lost, NotSent, PyreqwestUpstream, Reply, Stalled, Upstream
 from sophia.gateway.upstream_aiohttp import AiohttpUpstream
+from sophia.gateway.upstream_http1 import Http1Upstream
 from sophia.settings import UpstreamSettings
 
 Answer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -107,7 +108,7 @@ async def server() -> AsyncIterator[Server]:
     await server.stop()
 
 
-@pytest.fixture(params=[PyreqwestUpstream, AiohttpUpstream], ids=["pyreqwest", "aiohttp"])
+@pytest.fixture(params=[Http1Upstream, PyreqwestUpstream, AiohttpUpstream], ids=["http1", "pyreqwest", "aiohttp"])
 def implementation(request: pytest.FixtureRequest) -> Callable[[UpstreamSettings], Upstream]:
     made: Callable[[UpstreamSettings], Upstream] = request.param
     return made
@@ -431,5 +432,6 @@ def test_the_setting_names_the_client() -> None:
     from sophia.gateway.service import open_client
 
     settings = UpstreamSettings(base_url="http://127.0.0.1:9")
-    assert isinstance(open_client(settings), PyreqwestUpstream)
+    assert isinstance(open_client(settings), Http1Upstream)
+    assert isinstance(open_client(msgspec.structs.replace(settings, client="pyreqwest")), PyreqwestUpstream)
     assert isinstance(open_client(msgspec.structs.replace(settings, client="aiohttp")), AiohttpUpstream)

@@ -18,6 +18,8 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 from redis.asyncio import Redis
 
@@ -45,6 +47,7 @@ from sophia.gateway.rules import Rules, read_rules, shipped_rules
 from sophia.gateway.slots import Slots
 from sophia.gateway.trace import Tracer
 from sophia.gateway.upstream import PyreqwestUpstream, Upstream, UpstreamFailure
+from sophia.gateway.upstream_http1 import Http1Upstream
 from sophia.logs import AccessLog
 from sophia.settings import Settings, UpstreamSettings
 from sophia.stores.audit import Audit
@@ -439,9 +442,17 @@ class Service:
 
 
 def open_client(settings: UpstreamSettings) -> Upstream:
-    """The client that the settings name."""
+    """The client that the settings name; one that knows proxies where the environment names one for the upstream."""
     if settings.client == "aiohttp":
         from sophia.gateway.upstream_aiohttp import AiohttpUpstream  # an optional dependency
 
         return AiohttpUpstream(settings)
-    return PyreqwestUpstream(settings)
+    if settings.client == "pyreqwest" or _proxied(settings.base_url):
+        return PyreqwestUpstream(settings)
+    return Http1Upstream(settings)
+
+
+def _proxied(url: str) -> bool:
+    parts = urlsplit(url)
+    proxies = getproxies()
+    return (parts.scheme in proxies or "all" in proxies) and not proxy_bypass(parts.hostname or "")
