@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Programs built from pinned Go modules, kept outside the repository by what they were built from.
+
+A folder under `modules/` is one module graph, pinned by its go.mod and go.sum; what its programs have in common compiles once. A group is
+some of a graph's programs that are wanted together. What is kept of a build are its stripped programs and the files it lists (charts, manifests).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from . import toolchain
+from .errors import CommandFailed
+from .layout import Layout
+from .progress import Progress
+from .shell import output, run
+
+__all__ = ["GROUPS", "Group", "Programs", "build", "forget_compiler", "key", "program_of"]
+
+MODULES = Path(__file__).parent / "modules"
+_KUBERNETES = "1.34.4"
+
+
+@dataclass(frozen=True)
+class Group:
+    """`packages`: a program's name to its Go package. `files`: name to keep to (module, path in it)."""
+
+    name: str
+    module: str
+    packages: Mapping[str, str]
+    flags: str = "-s -w"
+    files: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+
+    @property
+    def folder(self) -> Path:
+        return MODULES / self.module
+
+
+GROUPS = {
+    group.name: group
+    for group in (
+        Group(
+            "kubernetes", "kubernetes",
+            {"etcd": "go.etcd.io/etcd/server/v3"} | {
+                name: f"k8s.io/kubernetes/cmd/{name}"
+                for name in ("kube-apiserver", "kube-controller-manager", "kube-proxy", "kube-scheduler", "kubectl", "kubelet")
+            },
+            flags=f"-s -w -X k8s.io/component-base/version.gitVersion=v{_KUBERNETES}"
+                  " -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=34",
+        ),
+        Group("registry", "addons", {"registry": "github.com/distribution/distribution/v3/cmd/registry"}),
+        Group("dns", "addons", {"coredns": "github.com/coredns/coredns"}),
+        # Alone, since it writes the import path of logrus in the old way, and Go takes no two spellings of a path in one command.
+        Group("storage", "addons", {"local-path-provisioner": "github.com/rancher/local-path-provisioner"}),
+        Group(
+            "gateway", "addons", {"envoy-gateway": "github.com/envoyproxy/gateway/cmd/envoy-gateway", "helm": "helm.sh/helm/v3/cmd/helm"},
+            files={
+                "gateway-helm": ("github.com/envoyproxy/gateway", "charts/gateway-helm"),
+                "gateway-crds-helm": ("github.com/envoyproxy/gateway", "charts/gateway-crds-helm"),
+            },
+        ),
+        Group(
+            "metrics", "addons", {"metrics-server": "sigs.k8s.io/metrics-server/cmd/metrics-server"},
+            files={"manifests": ("sigs.k8s.io/metrics-server", "manifests/base")},
+        ),
+        Group(
+            "certificates", "certificates", {"cert-manager": "github.com/cert-manager/cert-manager/cmd/controller"},
+            files={"crds": ("github.com/cert-manager/cert-manager", "deploy/crds")},
+        ),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Programs:
+    """A group that is built: folders of its programs and its files."""
+
+    folder: Path
+
+    @property
+    def programs(self) -> Path:
+        return self.folder / "bin"
+
+    @property
+    def files(self) -> Path:
+        return self.folder / "files"
+
+
+def program_of(package: str) -> str:
+    """The name that Go gives a package's program: the last element of its path that is no major version."""
+    *_, parent, last = package.split("/")
+    return parent if re.fullmatch(r"v[2-9]\d*", last) else last
+
+
+def key(group: Group, go: str) -> str:
+    """What a build depends on: the module files, the Go, the flags, and what is kept."""
+    parts = [(group.folder / name).read_text() for name in ("go.mod", "go.sum")]
+    parts += [go, group.flags, repr(sorted(group.packages.items())), repr(sorted(group.files.items()))]
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+
+
+def build(names: list[str], layout: Layout, progress: Progress) -> dict[str, Programs]:
+    """Build the groups that are not kept yet, in the given order. The compiler's cache is shared by them and removed after them.
+
+    Raises CommandFailed with the compiler's last lines.
+    """
+    groups = [GROUPS[name] for name in names]
+    wanted = toolchain.needed([(group.folder / "go.mod").read_text() for group in GROUPS.values()])
+    go, version = toolchain.find(wanted, layout.cache)
+    built: dict[str, Programs] = {}
+    for group in groups:
+        programs = Programs(layout.cache / "builds" / f"{group.name}-{key(group, version)}")
+        if not programs.folder.exists():
+            with progress.slow_step(f"build {group.name} with {version}"):
+                _build(group, go, layout.cache, programs.folder)
+        built[group.name] = programs
+    return built
+
+
+def _build(group: Group, go: str, cache: Path, target: Path) -> None:
+    """Build into a folder beside the target and move it there when it is whole."""
+    environ = {
+        "GOCACHE": str(cache / "go/build"), "GOMODCACHE": str(cache / "go/modules"), "GOTOOLCHAIN": "local", "CGO_ENABLED": "0",
+        "GOFLAGS": "-buildvcs=false -mod=readonly",
+    }
+    part = target.with_suffix(".part")
+    shutil.rmtree(part, ignore_errors=True)
+    (part / "bin").mkdir(parents=True)
+    # One command for all of them, so that one program is linked while another still compiles.
+    packages = [*group.packages.values()]
+    run(go, "build", "-trimpath", "-ldflags", group.flags, "-o", f"{part / 'bin'}/", *packages, environ=environ, cwd=group.folder)
+    for name, package in group.packages.items():
+        if (own := program_of(package)) != name:
+            (part / "bin" / own).rename(part / "bin" / name)
+    for name, (module, path) in group.files.items():
+        source = output(go, "list", "-m", "-f", "{{.Dir}}", module, environ=environ, cwd=group.folder).strip()
+        if not source:
+            raise CommandFailed(f"{module} is not in {group.name}'s module graph")
+        shutil.copytree(Path(source) / path, part / "files" / name, copy_function=_copy)
+    _writable(part)
+    part.rename(target)
+
+
+def _copy(source: str, target: str) -> None:
+    shutil.copyfile(source, target)
+
+
+def _writable(folder: Path) -> None:
+    """The module cache's folders are read-only, and copies of them take that along."""
+    for path in folder.rglob("*"):
+        if path.is_dir():
+            path.chmod(0o755)
+
+
+def forget_compiler(layout: Layout) -> None:
+    """Remove the compiler's cache (several GB); the programs stay."""
+    go = layout.cache / "go"
+    if go.exists():
+        for path in (go, *(path for path in go.rglob("*") if path.is_dir() and not path.is_symlink())):
+            path.chmod(0o755)
+        shutil.rmtree(go)
