@@ -10,14 +10,14 @@ import sys
 import time
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, NoReturn, Protocol, TypeVar
 
 import typer
 from rich.console import Console
 
 from sophia.admin_cli import admin
 from sophia.console.client import ClientError
-from sophia.settings import Settings, SettingsError, load
+from sophia.settings import SettingsError, load
 
 __all__ = ["app", "main"]
 
@@ -34,16 +34,52 @@ ConfigFile = Annotated[Path, typer.Option("--config", "-c", help="The service's 
 
 _WORKER = "SOPHIA_CONTROL"
 
+T = TypeVar("T")
+
 
 @serve.command("gateway")
 def serve_gateway(config_file: ConfigFile) -> None:
     """Run the gateway: a parent that holds the sockets, and its workers."""
-    settings = _load(config_file)
+    settings = _load(config_file, load)
     if _WORKER in os.environ:
         from sophia.gateway.worker import run
 
         run(settings, config_file)
         return
+    _hold_sockets("gateway", settings, config_file, settings.workers)
+
+
+@serve.command("router")
+def serve_router(config_file: ConfigFile) -> None:
+    """Run the model router: a parent that holds the sockets, and its worker."""
+    from sophia.router.settings import load as load_router
+
+    settings = _load(config_file, load_router)
+    if _WORKER in os.environ:
+        from sophia.router.worker import run
+
+        run(settings, config_file)
+        return
+    _hold_sockets("router", settings, config_file)
+
+
+class _Service(Protocol):
+    """What every service's settings say about its process."""
+
+    @property
+    def listen(self) -> str: ...
+    @property
+    def metrics_listen(self) -> str: ...
+    @property
+    def state_dir(self) -> Path: ...
+    @property
+    def drain(self) -> float: ...
+    @property
+    def log_level(self) -> str: ...
+
+
+def _hold_sockets(service: str, settings: _Service, config_file: Path, workers: int = 1) -> NoReturn:
+    """Be the parent of a service's workers until they are told to stop."""
     from sophia import logs
     from sophia.process import Parent, bind, command_of
 
@@ -57,10 +93,10 @@ def serve_gateway(config_file: ConfigFile) -> None:
             _fail(f"{name}: {address}: {error.strerror}; free the port, or set {name} to another")
     settings.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     parent = Parent(
-        command_of(["serve", "gateway", "--config", str(config_file.absolute())]),
+        command_of(["serve", service, "--config", str(config_file.absolute())]),
         listeners,
-        settings.state_dir / "gateway.json",
-        count=settings.workers,
+        settings.state_dir / f"{service}.json",
+        count=workers,
         drain=settings.drain,
     )
     raise typer.Exit(asyncio.run(parent.run()))
@@ -74,7 +110,7 @@ def upgrade(
     """Have a running service start new workers from its command's path, and retire the old ones."""
     from sophia.process import read_status
 
-    status_file = _load(config_file).state_dir / "gateway.json"
+    status_file = _load(config_file, load).state_dir / "gateway.json"
     before = read_status(status_file)
     if before is None:
         _fail(f"no gateway runs with this configuration ({status_file} says so)")
@@ -92,9 +128,16 @@ def upgrade(
 
 
 @config.command("check")
-def config_check(config_file: ConfigFile) -> None:
-    """Read a configuration and list everything that is wrong with it."""
-    _load(config_file)
+def config_check(
+    config_file: ConfigFile, service: Annotated[str, typer.Option(help="gateway or router.")] = "gateway"
+) -> None:
+    """Read a service's configuration and list everything that is wrong with it."""
+    from sophia.router.settings import load as load_router
+
+    readers: dict[str, Callable[[Path], object]] = {"gateway": load, "router": load_router}
+    if service not in readers:
+        _fail(f"--service: must be one of {', '.join(readers)}")
+    _load(config_file, readers[service])
     typer.echo(f"{config_file}: good")
 
 
@@ -212,9 +255,9 @@ def _key(path: Path) -> str:
     return read_key(path)
 
 
-def _load(path: Path) -> Settings:
+def _load(path: Path, read: Callable[[Path], T]) -> T:
     try:
-        return load(path)
+        return read(path)
     except SettingsError as error:
         for problem in error.problems:
             typer.echo(problem, err=True)
