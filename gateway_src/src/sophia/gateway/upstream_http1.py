@@ -52,6 +52,7 @@ class Http1Upstream:
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._idle: list[_Connection] = []
         self._open: set[_Connection] = set()
+        self._emptied: asyncio.Future[None] | None = None
 
     async def post(
         self, path: str, headers: Mapping[str, str], body: bytes, *, head_timeout: float, stream: bool
@@ -66,9 +67,11 @@ class Http1Upstream:
 
     async def close(self) -> None:
         """See `Upstream.close`."""
-        for connection in list(self._open):
-            connection.abort()
-        await asyncio.sleep(0)
+        if self._open:
+            self._emptied = asyncio.get_running_loop().create_future()
+            for connection in list(self._open):
+                connection.abort()
+            await self._emptied
 
     async def _ask(self, head: str, headers: Mapping[str, str], body: bytes, timeout: float, stream: bool) -> Reply:
         message = _message(head, headers)
@@ -155,6 +158,8 @@ class Http1Upstream:
             if connection in self._idle:
                 self._idle.remove(connection)
             self._give_back()
+            if not self._open and self._emptied is not None and not self._emptied.done():
+                self._emptied.set_result(None)
 
     def _give_back(self) -> None:
         self._free += 1
