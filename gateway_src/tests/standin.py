@@ -28,6 +28,7 @@ class Vllm:
 
     def start(self) -> None:
         """Start it and wait until it listens."""
+        self._http = httpx.Client(verify=False, timeout=30)
         command = [sys.executable, "-m", "sophia.sandbox.vllm", "--port", str(self._port), *self._options]
         self._process = subprocess.Popen(command, env=self._environ, stdout=subprocess.PIPE, text=True)
         assert self._process.stdout is not None
@@ -38,6 +39,7 @@ class Vllm:
 
     def kill(self) -> None:
         """SIGKILL."""
+        self._http.close()
         self._process.kill()
         self._process.wait()
         assert self._process.stdout is not None
@@ -45,24 +47,28 @@ class Vllm:
 
     def faults(self, *rules: Any) -> None:
         """Replace the rules of faults."""
-        httpx.post(f"{self.url}/_sandbox/faults", json=list(rules)).raise_for_status()
+        self._http.post(f"{self.url}/_sandbox/faults", json=list(rules)).raise_for_status()
 
     def pace(self, pace: float) -> None:
         """Set the engine's speed, 1 as configured."""
-        httpx.post(f"{self.url}/_sandbox/pace", json={"pace": pace}).raise_for_status()
+        self._http.post(f"{self.url}/_sandbox/pace", json={"pace": pace}).raise_for_status()
 
     def forget(self) -> None:
         """Empty the prefix cache."""
-        httpx.post(f"{self.url}/reset_prefix_cache").raise_for_status()
+        self._http.post(f"{self.url}/reset_prefix_cache").raise_for_status()
+
+    def reset(self) -> None:
+        """No faults, the configured pace, an empty prefix cache."""
+        self._http.post(f"{self.url}/_sandbox/reset").raise_for_status()
 
     def truth(self) -> dict[str, int]:
         """How many sequences run, wait, and were aborted."""
-        answer: dict[str, int] = httpx.get(f"{self.url}/_sandbox/truth").json()
+        answer: dict[str, int] = self._http.get(f"{self.url}/_sandbox/truth").json()
         return answer
 
     def metric(self, name: str) -> float:
         """The sum of a metric's samples."""
-        return metric(httpx.get(f"{self.url}/metrics").text, name)
+        return metric(self._http.get(f"{self.url}/metrics").text, name)
 
 
 def metric(text: str, name: str, **labels: str) -> float:

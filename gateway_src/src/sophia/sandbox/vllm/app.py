@@ -60,6 +60,7 @@ class Application:
             ("GET", "/_sandbox/faults"): self.read_faults,
             ("POST", "/_sandbox/faults"): self.set_faults,
             ("POST", "/_sandbox/pace"): self.set_pace,
+            ("POST", "/_sandbox/reset"): self.reset,
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -199,6 +200,13 @@ class Application:
         """`POST /_sandbox/pace` ``{"pace": 0.1}``: the engine's speed, 1 as configured."""
         self.engine.pace = (await exchange.read(_Pace, 1024)).pace
         await exchange.reply({"pace": self.engine.pace})
+
+    async def reset(self, exchange: Exchange) -> None:
+        """`POST /_sandbox/reset`: no faults, the configured pace, an empty prefix cache; counters go on."""
+        self.faults.set([])
+        self.engine.pace = 1.0
+        self.engine.blocks.forget()
+        await exchange.reply({"reset": True})
 
 
 async def _lifespan(receive: Receive, send: Send) -> None:
