@@ -206,6 +206,10 @@ errors:
       description: What to do about it.
       type: str
       sample: free it or set gateway_listen
+    line:
+      description: Message and hint in one line.
+      type: str
+      sample: "127.0.0.1:8080 cannot be listened on: another program has it; free it or set gateway_listen"
 warnings_found:
   description: What may surprise.
   returned: success

@@ -27,7 +27,8 @@ class Finding:
     hint: str = ""
 
     def as_result(self) -> dict[str, str]:
-        return {name: value for name, value in asdict(self).items() if name != "severity"}
+        fields = {name: value for name, value in asdict(self).items() if name != "severity"}
+        return {**fields, "line": self.as_line()}
 
     def as_line(self) -> str:
         return f"{self.message}; {self.hint}" if self.hint else self.message
