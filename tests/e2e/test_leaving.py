@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import httpx
 import pytest
@@ -13,7 +14,7 @@ from sophia.money import nano
 from tests.e2e.bed import Bed
 
 
-@pytest.fixture(scope="module", params=["pyreqwest", "aiohttp"])
+@pytest.fixture(scope="module", params=["http1", "pyreqwest", "aiohttp"])
 def bed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bed]:
     bed = Bed(tmp_path_factory.mktemp("leaving"), upstream={"client": request.param})
     bed.start_sandbox("--latency-scale", "0.02", "--generation-delay", "0.1")
@@ -22,21 +23,41 @@ def bed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     bed.close()
 
 
-@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/chat"])
+PATHS = pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/chat"])
+
+
+@PATHS
 def test_upstream_is_closed_when_the_client_leaves(bed: Bed, path: str) -> None:
     key = bed.tenant(f"leaving{path.count('/')}")
     bed.faults([{"fault": {"kind": "stall", "after": 2, "seconds": 300}}])
-    question = "Tell me about the sea."
-    body = (
-        {"message": question, "stream": True}
-        if path == "/v1/chat"
-        else {"model": "openai/gpt-4o-mini", "stream": True, "messages": [{"role": "user", "content": question}]}
-    )
     headers = {"authorization": f"Bearer {key}"}
-    with httpx.stream("POST", f"{bed.url}{path}", json=body, headers=headers, timeout=30) as answer:
+    with httpx.stream("POST", f"{bed.url}{path}", json=question(path), headers=headers, timeout=30) as answer:
         pieces = answer.iter_bytes()
         while not bed.truth(summary=True)["open"]:
             next(pieces)
+    settles(bed)
+
+
+@PATHS
+def test_upstream_is_closed_when_the_client_leaves_before_the_first_token(bed: Bed, path: str) -> None:
+    key = bed.tenant(f"early{path.count('/')}")
+    bed.faults([{"fault": {"kind": "stall", "after": 0, "seconds": 300}}])
+    headers = {"authorization": f"Bearer {key}"}
+    with httpx.Client(timeout=1.0) as client, pytest.raises(httpx.ReadTimeout):
+        client.post(f"{bed.url}{path}", json=question(path), headers=headers)
+    settles(bed)
+
+
+def question(path: str) -> dict[str, Any]:
+    """A request for a stream."""
+    if path == "/v1/chat":
+        return {"message": "Tell me about the sea.", "stream": True}
+    messages = [{"role": "user", "content": "Tell me about the sea."}]
+    return {"model": "openai/gpt-4o-mini", "stream": True, "messages": messages}
+
+
+def settles(bed: Bed) -> None:
+    """Nothing stays open upstream, and what it billed is booked."""
     bed.faults([])
     end = time.monotonic() + 30
     while bed.truth(summary=True)["open"] or booked(bed) != bed.truth(summary=True)["totals"]["cost_nano"]:

@@ -16,9 +16,9 @@ from typing import Any
 import msgspec
 
 from sophia.errors import ApiError, BadRequest, Forbidden, NotFound, Unauthorized
+from sophia.gateway.answer import SSE, cache_word, headers_of, open_stream
 from sophia.gateway.asgi import (
     App,
-    Headers,
     Receive,
     Scope,
     Send,
@@ -37,11 +37,9 @@ from sophia.gateway.limits import RateLimited
 from sophia.gateway.listing import Listing
 from sophia.gateway.metrics import Metrics
 from sophia.gateway.pipeline import Journey, Pipeline
-from sophia.gateway.plan import Candidate
 from sophia.gateway.relay import Relay
 from sophia.gateway.trace import Tracer
 from sophia.logs import AccessLog
-from sophia.money import dollars
 from sophia.stores.model import Principal
 from sophia.stores.registry import digest
 from sophia.stores.tenancy import Tenancy
@@ -51,10 +49,6 @@ __all__ = ["Gateway"]
 _LOG = logging.getLogger(__name__)
 
 _JSON = (b"content-type", b"application/json")
-_SSE: Headers = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache")]
-_PATIENCE = 10.0
-_HEAD_MOMENT = 2.0
-_KEEP_ALIVE = b": waiting for the model\n\n"
 
 Handler = Callable[[Exchange], Awaitable[None]]
 
@@ -214,53 +208,29 @@ class Gateway:
         exchange.cost = delivered.cost
         exchange.status = 200
         exchange.started = True
-        headers = self._sophia(exchange, journey, delivered.result.model or exchange.model, "miss")
+        model = delivered.result.model or exchange.model
+        headers = headers_of(exchange, journey, [_JSON], model, cache_word(journey))
         if delivered.generation is not None:
             headers.append((b"x-generation-id", delivered.generation.encode("latin-1", "replace")))
         await respond(exchange.send, 200, headers, delivered.body)
 
     async def _stream(self, exchange: Exchange, journey: Journey) -> None:
-        """Relay a stream. Where the first token is long in coming, the head goes out with keep-alive comments."""
-        opening = asyncio.create_task(self._pipeline.stream(journey))
         gone = asyncio.create_task(disconnected(exchange.receive))
-        relay: Relay | None = None
+
+        async def begin(model: str) -> None:
+            await self._begin_stream(exchange, journey, model)
+
         try:
-            while not opening.done():
-                await asyncio.wait((opening, gone), timeout=_PATIENCE, return_when=asyncio.FIRST_COMPLETED)
-                if gone.done() and not opening.done():
-                    return
-                if not opening.done():
-                    await self._begin_stream(exchange, journey, exchange.model)
-                    await exchange.send({"type": "http.response.body", "body": _KEEP_ALIVE, "more_body": True})
-            relay, candidate = opening.result()
-            exchange.model = candidate.model.id
-            exchange.waited = journey.request.waited
-            await self._relay(exchange, journey, relay, gone)
+            relay = await open_stream(self._pipeline, exchange, journey, gone, begin)
+            if relay is not None:
+                await self._relay(exchange, journey, relay, gone)
         finally:
             gone.cancel()
-            if relay is None:
-                await self._abandon(opening, journey)
-
-    async def _abandon(self, opening: asyncio.Task[tuple[Relay, Candidate]], journey: Journey) -> None:
-        """Stop opening a stream whose client is gone; what was sent upstream is settled on the way out.
-
-        It is given a moment for the answer's head, which names the generation that will be billed.
-        """
-        if not opening.done():
-            await asyncio.wait((opening,), timeout=_HEAD_MOMENT)
-            opening.cancel()
-            await asyncio.gather(opening, return_exceptions=True)
-        if not opening.cancelled() and opening.exception() is None:
-            relay, _ = opening.result()
-            await relay.abort()
-            await self._pipeline.streamed(journey, relay)
 
     async def _relay(self, exchange: Exchange, journey: Journey, relay: Relay, gone: asyncio.Task[None]) -> None:
         pieces = relay.pieces()
-        gone.add_done_callback(lambda _: relay.leave())
         try:
             await self._begin_stream(exchange, journey, relay.model)
-            self._metrics.first_token(exchange.model, time.monotonic() - exchange.received)
             send = exchange.send
             async for piece in pieces:
                 if gone.done():
@@ -278,21 +248,19 @@ class Gateway:
             return
         exchange.started = True
         exchange.status = 200
-        headers = [pair for pair in self._sophia(exchange, journey, model, "miss") if pair[0] != b"content-type"]
-        await start(exchange.send, 200, [*_SSE, *headers])
+        await start(exchange.send, 200, headers_of(exchange, journey, SSE, model, cache_word(journey)))
 
     async def _serve_hit(self, exchange: Exchange, journey: Journey, hit: Hit) -> None:
         exchange.cost = 0
         exchange.status = 200
         exchange.started = True
-        headers = self._sophia(exchange, journey, hit.answer.model, hit.kind)
+        call = journey.request.call
+        headers = headers_of(exchange, journey, SSE if call.stream else [_JSON], hit.answer.model, hit.kind)
         headers.append((b"age", b"%d" % (hit.age // 1_000_000_000)))
-        if not journey.request.call.stream:
+        if not call.stream:
             await respond(exchange.send, 200, headers, hit.answer.body)
             return
-        headers = [pair for pair in headers if pair[0] != b"content-type"]
-        await start(exchange.send, 200, [*_SSE, *headers])
-        call = journey.request.call
+        await start(exchange.send, 200, headers)
         body = b"".join(replay(exchange.dialect.api, hit.answer, include_usage=call.include_usage))
         await exchange.send({"type": "http.response.body", "body": body})
 
@@ -322,20 +290,6 @@ class Gateway:
             problems["draining"] = "this process is about to stop"
         status = {"status": "ready" if not problems else "not ready", "problems": problems}
         await respond(exchange.send, 503 if problems else 200, exchange.headers(_JSON), msgspec.json.encode(status))
-
-    def _sophia(self, exchange: Exchange, journey: Journey, model: str, cache: str) -> Headers:
-        """The headers that tell what the gateway did."""
-        headers = exchange.headers(
-            _JSON,
-            (b"x-sophia-model", model.encode("latin-1", "replace")),
-            (b"x-sophia-cache", b"off" if cache == "miss" and journey.query is None else cache.encode()),
-            (b"x-sophia-reason", journey.plan.reason.encode("latin-1", "replace")),
-            (b"x-sophia-overhead-ms", exchange.overhead()),
-            *journey.rate_headers,
-        )
-        if exchange.cost is not None:
-            headers.append((b"x-sophia-cost", f"{dollars(exchange.cost):f}".encode()))
-        return headers
 
     async def _answer_error(self, exchange: Exchange, error: ApiError) -> None:
         self._metrics.refused(error.code)

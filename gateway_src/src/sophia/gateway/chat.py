@@ -14,6 +14,7 @@ from typing import Any, Literal
 import msgspec
 
 from sophia.errors import BadRequest
+from sophia.gateway.answer import SSE, cache_word, headers_of, open_stream
 from sophia.gateway.asgi import deadline_of, disconnected, respond, start
 from sophia.gateway.cache import CacheControls, Hit
 from sophia.gateway.dialects import CHAT
@@ -29,7 +30,6 @@ from sophia.stores.model import Principal, Tokens, new_id
 __all__ = ["ChatApi"]
 
 _JSON = (b"content-type", b"application/json")
-_SSE = (b"content-type", b"text/event-stream; charset=utf-8")
 _ENCODER = msgspec.json.Encoder(decimal_format="number")
 
 
@@ -151,7 +151,7 @@ class ChatApi:
             result.text,
             result.model or exchange.model,
             tokens,
-            _miss(journey),
+            cache_word(journey),
             result.finish,
             conversation,
         )
@@ -186,18 +186,11 @@ class ChatApi:
     async def _send_whole(self, exchange: Exchange, message: _Message, answer: _Answer, journey: Journey) -> None:
         exchange.status = 200
         exchange.started = True
-        headers = exchange.headers(
-            (b"x-sophia-model", answer.model.encode("latin-1", "replace")),
-            (b"x-sophia-cache", answer.cache.encode()),
-            (b"x-sophia-overhead-ms", exchange.overhead()),
-            *journey.rate_headers,
-        )
-        if answer.cost is not None:
-            headers.append((b"x-sophia-cost", f"{answer.cost:f}".encode()))
+        headers = headers_of(exchange, journey, SSE if message.stream else [_JSON], answer.model, answer.cache)
         if not message.stream:
-            await respond(exchange.send, 200, [_JSON, *headers], _ENCODER.encode(answer))
+            await respond(exchange.send, 200, headers, _ENCODER.encode(answer))
             return
-        await start(exchange.send, 200, [_SSE, *headers])
+        await start(exchange.send, 200, headers)
         body = _event({"delta": answer.text}) + _event(
             {"done": True} | msgspec.to_builtins(answer, builtin_types=(Decimal,))
         )
@@ -207,47 +200,67 @@ class ChatApi:
         self, exchange: Exchange, principal: Principal, message: _Message, journey: Journey, conversation: str | None
     ) -> None:
         """Relay the text; a turn is kept only where it came whole."""
-        relay, candidate = await self._pipeline.stream(journey)
         gone = asyncio.create_task(disconnected(exchange.receive))
-        gone.add_done_callback(lambda _: relay.leave())
-        exchange.model = candidate.model.id
-        exchange.waited = journey.request.waited
-        exchange.status = 200
-        exchange.started = True
-        headers = exchange.headers(_SSE, (b"x-sophia-model", relay.model.encode("latin-1", "replace")))
-        text: list[str] = []
+
+        async def begin(model: str) -> None:
+            if not exchange.started:
+                exchange.status = 200
+                exchange.started = True
+                await start(exchange.send, 200, headers_of(exchange, journey, SSE, model, cache_word(journey)))
+
         try:
-            await start(exchange.send, 200, headers)
-            async for delta in _deltas(relay):
-                if gone.done():
-                    return
-                text.append(delta)
-                await exchange.send({"type": "http.response.body", "body": _event({"delta": delta}), "more_body": True})
-            exchange.cost = relay.cost
-            if relay.failure is not None:
-                error = relay.error()
-                event = _event({"error": {"code": error.code, "message": error.message, "type": error.type}})
-                await exchange.send({"type": "http.response.body", "body": event})
+            relay = await open_stream(self._pipeline, exchange, journey, gone, begin)
+            if relay is None:
                 return
-            await self._remember(principal, conversation, message, "".join(text))
-            answer = await self._answer(
-                exchange,
-                principal,
-                journey,
-                "".join(text),
-                relay.model,
-                relay.tokens,
-                _miss(journey),
-                relay.finish,
-                conversation,
-            )
-            done = {"done": True} | msgspec.to_builtins(answer, builtin_types=(Decimal,))
-            done.pop("text", None)
-            await exchange.send({"type": "http.response.body", "body": _event(done)})
+            try:
+                await begin(relay.model)
+                await self._relay(exchange, principal, message, journey, conversation, relay, gone)
+            finally:
+                await relay.abort()
+                exchange.cost = relay.cost
+                await self._pipeline.streamed(journey, relay)
         finally:
             gone.cancel()
-            await relay.abort()
-            await self._pipeline.streamed(journey, relay)
+
+    async def _relay(
+        self,
+        exchange: Exchange,
+        principal: Principal,
+        message: _Message,
+        journey: Journey,
+        conversation: str | None,
+        relay: Relay,
+        gone: asyncio.Task[None],
+    ) -> None:
+        text: list[str] = []
+        async for delta in _deltas(relay):
+            if gone.done():
+                return
+            text.append(delta)
+            await exchange.send({"type": "http.response.body", "body": _event({"delta": delta}), "more_body": True})
+        exchange.cost = relay.cost
+        if relay.failure is not None:
+            error = relay.error()
+            event = _event({"error": {"code": error.code, "message": error.message, "type": error.type}})
+            await exchange.send({"type": "http.response.body", "body": event})
+            return
+        if gone.done():
+            return
+        await self._remember(principal, conversation, message, "".join(text))
+        answer = await self._answer(
+            exchange,
+            principal,
+            journey,
+            "".join(text),
+            relay.model,
+            relay.tokens,
+            cache_word(journey),
+            relay.finish,
+            conversation,
+        )
+        done = {"done": True} | msgspec.to_builtins(answer, builtin_types=(Decimal,))
+        done.pop("text", None)
+        await exchange.send({"type": "http.response.body", "body": _event(done)})
 
 
 async def _deltas(relay: Relay) -> Any:
@@ -296,10 +309,6 @@ def _completion(message: _Message, before: list[Said]) -> bytes:
     if message.temperature is not None:
         completion["temperature"] = message.temperature
     return msgspec.json.encode(completion)
-
-
-def _miss(journey: Journey) -> str:
-    return "off" if journey.query is None else "miss"
 
 
 def _event(value: Any) -> bytes:

@@ -175,10 +175,12 @@ class Pipeline:
         """
         journey.request.keep = journey.query is not None
         try:
-            return await self._dispatcher.stream(journey.request, journey.plan)
+            relay, candidate = await self._dispatcher.stream(journey.request, journey.plan)
         except BaseException:
             self.release(journey)
             raise
+        self._metrics.first_token(candidate.model.id, time.monotonic() - journey.request.received)
+        return relay, candidate
 
     async def streamed(self, journey: Journey, relay: Relay) -> None:
         """The stream is over: keep its answer where it came whole, and correct the token rate."""
