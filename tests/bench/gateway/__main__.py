@@ -180,7 +180,7 @@ def main() -> int:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cache", type=Path, required=True, help="where the peers are installed (see tests/bench/run)")
-    parser.add_argument("--contenders", nargs="+", default=["nginx", "sophia", "litellm", "portkey"])
+    parser.add_argument("--contenders", nargs="+", default=["nginx", "nginx-keepalive", "sophia", "litellm", "portkey"])
     parser.add_argument("--seconds", type=float, default=5)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--output", type=Path, help="a folder for gateway.md, gateway.csv and gateway.svg")

@@ -177,21 +177,28 @@ def _models(folder: Path) -> bytes:
         bed.close()
 
 
+def nginx(folder: Path, upstream_port: int) -> AbstractContextManager[Contender]:
+    """The yardstick: plain `proxy_pass`, nothing parsed, nothing decided."""
+    return _proxy(folder, "nginx", f"location / {{ proxy_pass http://127.0.0.1:{upstream_port}/api; }}", "")
+
+
+def nginx_keepalive(folder: Path, upstream_port: int) -> AbstractContextManager[Contender]:
+    """The same with kept-alive connections to the upstream: what a proxy can do at best."""
+    upstreams = f"upstream up {{ server 127.0.0.1:{upstream_port}; keepalive 256; keepalive_requests 100000000; }}"
+    location = 'location / { proxy_pass http://up/api; proxy_http_version 1.1; proxy_set_header Connection ""; }'
+    return _proxy(folder, "nginx-keepalive", location, upstreams)
+
+
 @contextmanager
-def nginx(folder: Path, upstream_port: int) -> Iterator[Contender]:
-    """The yardstick: `proxy_pass` with kept-alive connections, nothing parsed, nothing decided."""
+def _proxy(folder: Path, name: str, location: str, upstreams: str) -> Iterator[Contender]:
     port = free_port()
-    rest = (
-        f"upstream up {{ server 127.0.0.1:{upstream_port}; keepalive 256; keepalive_requests 100000000; }}"
-        f" server {{ listen 127.0.0.1:{port} backlog=4096; location / {{ proxy_pass http://up/api; "
-        'proxy_http_version 1.1; proxy_set_header Connection ""; } }'
-    )
-    config = folder / "proxy.conf"
-    config.write_text(_NGINX.format(user=_USER, folder=folder, name="proxy", rest=rest))
+    rest = f"{upstreams} server {{ listen 127.0.0.1:{port} backlog=4096; {location} }}"
+    config = folder / f"{name}.conf"
+    config.write_text(_NGINX.format(user=_USER, folder=folder, name=name, rest=rest))
     program = shutil.which("nginx") or "nginx"
     version = subprocess.run([program, "-v"], capture_output=True, text=True, check=True).stderr.split("/")[-1].strip()
-    with running(pinned(0, program, "-c", config), folder / "proxy.log") as process:
-        contender = Contender("nginx", version, f"http://127.0.0.1:{port}/v1/chat/completions", {}, [])
+    with running(pinned(0, program, "-c", config), folder / f"{name}.log") as process:
+        contender = Contender(name, version, f"http://127.0.0.1:{port}/v1/chat/completions", {}, [])
         answers(contender)
         contender.pids = children(process.pid)
         yield contender
@@ -270,6 +277,7 @@ def contenders(names: list[str], cache: Path) -> list[Start]:
     """The contenders asked for, as functions of a folder and the upstream's port."""
     known: dict[str, Start] = {
         "nginx": nginx,
+        "nginx-keepalive": nginx_keepalive,
         "sophia": sophia,
         "litellm": lambda folder, port: litellm(folder, port, cache / "litellm"),
         "portkey": lambda folder, port: portkey(folder, port, cache / "portkey"),
