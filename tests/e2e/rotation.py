@@ -19,6 +19,7 @@ import asyncio
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -41,9 +42,11 @@ __all__ = ["Report", "run"]
 
 GATEWAYS = 3
 RATE = 200.0
+OPEN = 300
 PLAYBOOK_EVERY = 5
 RANDOM_EVERY = 8
 HASTE = {"quiet": 1, "soak": 1, "wait_sleep": 0.2, "wait_timeout": 60}
+_KEY = re.compile(rb"sk-or-v1-[0-9a-f]{64}")
 _INVENTORY = Path(__file__).parents[2] / "inventories" / "local"
 _MODULE = "ansible_collections.sophia.platform.plugins.modules.openrouter_key"
 # The arguments come by standard input, as Ansible gives them with pipelining: nothing of them is on the command line.
@@ -64,6 +67,7 @@ class Report:
     rolled_back: int = 0
     kills: Counter[str] = field(default_factory=Counter)
     answers: Counter[str] = field(default_factory=Counter)
+    rate: float = 0.0
     most_live: int = 0
     searched: int = 0
     problems: list[str] = field(default_factory=list)
@@ -112,7 +116,10 @@ def boundaries(slots: Slots) -> dict[str, Callable[[], bool]]:
 
 
 class Load:
-    """An open loop of requests: they are sent at their rate whether or not the ones before have been answered."""
+    """Requests at a steady rate, whether or not the ones before have been answered.
+
+    Where the machine cannot keep up, so many are open that no more are sent; the report has the rate that came of it.
+    """
 
     def __init__(self, targets: list[tuple[Bed, str]], report: Report) -> None:
         self._targets = targets
@@ -129,17 +136,21 @@ class Load:
         self._thread.join()
 
     async def _send(self) -> None:
-        started, sent = time.monotonic(), 0
+        begun = started = time.monotonic()
+        sent = 0
         pending: set[asyncio.Task[None]] = set()
         connector = aiohttp.TCPConnector(limit=0)
         async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=60)) as session:
             while not self._ended.is_set():
-                while sent < (time.monotonic() - started) * RATE:
+                while sent < (time.monotonic() - started) * RATE and len(pending) < OPEN:
                     task = asyncio.create_task(self._ask(session, sent))
                     pending.add(task)
                     task.add_done_callback(pending.discard)
                     sent += 1
                 await asyncio.sleep(0.005)
+                if len(pending) >= OPEN:
+                    started = max(started, time.monotonic() - sent / RATE)
+            self._report.rate = sent / (time.monotonic() - begun)
             await asyncio.gather(*pending)
 
     async def _ask(self, session: aiohttp.ClientSession, number: int) -> None:
@@ -206,7 +217,11 @@ class Procedure:
         given |= common | HASTE
         if playbook:
             return self._play({f"key_rotation_{name}": value for name, value in given.items()})
-        arguments = given | {"_ansible_diff": True, "_ansible_verbosity": 4, "_ansible_remote_tmp": tempfile.gettempdir()}
+        arguments = given | {
+            "_ansible_diff": True,
+            "_ansible_verbosity": 4,
+            "_ansible_remote_tmp": tempfile.gettempdir(),
+        }
         process = self._process([_interpreter(), "-c", _RUNNER], stdin=subprocess.PIPE)
         assert process.stdin is not None
         process.stdin.write(json.dumps(arguments))
@@ -235,11 +250,25 @@ class Procedure:
     def end(self, process: subprocess.Popen[str], *, kill: bool = False) -> int:
         """Wait for the process, or kill all of it; its exit status, its output kept."""
         if kill:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
+            for pid in _family(process.pid):
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
         status = process.wait(timeout=300)
         self.outputs.append((self._bed.folder / "output").read_text())
         return status
+
+
+def _family(pid: int) -> list[int]:
+    """A process and all its descendants: what Ansible runs for a task is in a session of its own."""
+    parents: dict[int, list[int]] = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError, ValueError):
+            parent = int(path.read_text().rpartition(")")[2].split()[1])
+            parents.setdefault(parent, []).append(int(path.parent.name))
+    found = [pid]
+    for each in found:
+        found += parents.get(each, [])
+    return found
 
 
 def _interpreter() -> str:
@@ -262,9 +291,7 @@ def _bed_of(folder: Path, slots: Path, first: Bed | None) -> Bed:
     return bed
 
 
-def run(
-    folder: Path, runs: int, seed: int, *, playbook_every: int = PLAYBOOK_EVERY, progress: bool = False
-) -> Report:
+def run(folder: Path, runs: int, seed: int, *, playbook_every: int = PLAYBOOK_EVERY, progress: bool = False) -> Report:
     """Do it."""
     luck = random.Random(seed)
     report = Report()
@@ -357,18 +384,18 @@ def _judge(bed: Bed, report: Report) -> None:
 def _search(
     folder: Path, slots: Slots, secrets: set[str], outputs: list[str], commands: set[bytes], report: Report
 ) -> None:
-    places = {f"output {number}": text for number, text in enumerate(outputs)}
-    places["command lines"] = b"\n".join(commands).decode(errors="replace")
+    places = {f"output {number}": text.encode() for number, text in enumerate(outputs)}
+    places["command lines"] = b"\n".join(commands)
     kept = {f"{name}.key" for name in ("primary", "management")} | {"openrouter_primary"}
     for path in folder.rglob("*"):
         if path.is_file() and path.name not in kept:
-            places[str(path)] = path.read_bytes().decode(errors="replace")
+            places[str(path)] = path.read_bytes()
     report.searched = len(places)
-    for place, text in places.items():
-        if any(secret in text for secret in secrets):
+    for place, content in places.items():
+        if secrets & {found.decode() for found in _KEY.findall(content)}:
             report.problems.append(f"a key is in {place}")
-    if not any("openrouter_key" in text or "rotation" in text for text in outputs):
-        report.problems.append("the outputs that were searched are empty")
+    if not any("rotation" in text for text in outputs) or not all(_KEY.fullmatch(each.encode()) for each in secrets):
+        report.problems.append("the search could not have found anything")
 
 
 def main() -> int:
@@ -379,9 +406,11 @@ def main() -> int:
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         report = run(Path(folder), given.runs, given.seed, progress=True)
-    print(f"rotations  {report.rotations} of {given.runs}, {report.rolled_back} more rolled back, in {report.seconds:.0f} s")
+    print(
+        f"rotations  {report.rotations} of {given.runs}, {report.rolled_back} more rolled back, in {report.seconds:.0f} s"
+    )
     print(f"kills      {dict(report.kills)}")
-    print(f"answers    {dict(report.answers)}")
+    print(f"answers    {dict(report.answers)}, {report.rate:.0f} requests a second")
     print(f"live keys  at most {report.most_live} at once")
     print(f"searched   {report.searched} outputs, files and command lines for keys")
     for problem in report.problems[:20]:
