@@ -28,12 +28,13 @@ _KUBERNETES = "1.34.4"
 
 @dataclass(frozen=True)
 class Group:
-    """`packages`: a program's name to its Go package. `files`: name to keep to (module, path in it)."""
+    """`packages`: a program's name to its Go package. `files`: name to keep to (module, path in it). `tags` are build constraints."""
 
     name: str
     module: str
     packages: Mapping[str, str]
     flags: str = "-s -w"
+    tags: str = ""
     files: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
     @property
@@ -68,6 +69,11 @@ GROUPS = {
             "metrics", "addons", {"metrics-server": "sigs.k8s.io/metrics-server/cmd/metrics-server"},
             files={"manifests": ("sigs.k8s.io/metrics-server", "manifests/base")},
         ),
+        # Of Prometheus' kinds of discovery, Kubernetes' alone: the others would bring every cloud's library.
+        Group(
+            "monitoring", "monitoring", {name: f"github.com/prometheus/prometheus/cmd/{name}" for name in ("prometheus", "promtool")},
+            tags="remove_all_sd,enable_kubernetes_sd",
+        ),
         Group(
             "certificates", "certificates", {"cert-manager": "github.com/cert-manager/cert-manager/cmd/controller"},
             files={"crds": ("github.com/cert-manager/cert-manager", "deploy/crds")},
@@ -100,7 +106,7 @@ def program_of(package: str) -> str:
 def key(group: Group, go: str) -> str:
     """What a build depends on: the module files, the Go, the flags, and what is kept."""
     parts = [(group.folder / name).read_text() for name in ("go.mod", "go.sum")]
-    parts += [go, group.flags, repr(sorted(group.packages.items())), repr(sorted(group.files.items()))]
+    parts += [go, group.flags, group.tags, repr(sorted(group.packages.items())), repr(sorted(group.files.items()))]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 
@@ -133,7 +139,7 @@ def _build(group: Group, go: str, cache: Path, target: Path) -> None:
     (part / "bin").mkdir(parents=True)
     # One command for all of them, so that one program is linked while another still compiles.
     packages = [*group.packages.values()]
-    run(go, "build", "-trimpath", "-ldflags", group.flags, "-o", f"{part / 'bin'}/", *packages, environ=environ, cwd=group.folder)
+    run(go, "build", "-trimpath", "-ldflags", group.flags, "-tags", group.tags, "-o", f"{part / 'bin'}/", *packages, environ=environ, cwd=group.folder)
     for name, package in group.packages.items():
         if (own := program_of(package)) != name:
             (part / "bin" / own).rename(part / "bin" / name)

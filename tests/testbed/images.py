@@ -15,14 +15,20 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-__all__ = ["NOBODY", "Config", "Image", "Layer", "digest_of", "static_layer"]
+__all__ = ["NOBODY", "Config", "Content", "Image", "Layer", "digest_of", "files_layer", "search_path", "static_layer"]
 
+_CREATED = "1970-01-01T00:00:00Z"
 _MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 _CONFIG = "application/vnd.oci.image.config.v1+json"
 _LAYER = "application/vnd.oci.image.layer.v1.tar"
 # The user of images that hold one program; a number, since the kubelet checks runAsNonRoot by number.
 NOBODY = "65532"
-_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+def search_path(first: tuple[str, ...] = ()) -> str:
+    """A PATH for an image's environment; `first` are folders before the usual ones."""
+    return "PATH=" + ":".join([*first, _PATH])
 
 
 def digest_of(path: Path) -> str:
@@ -51,7 +57,7 @@ class Config:
     user: str = ""
     entrypoint: tuple[str, ...] = ()
     command: tuple[str, ...] = ()
-    environment: tuple[str, ...] = (_PATH,)
+    environment: tuple[str, ...] = (search_path(),)
     folder: str = "/"
 
     def document(self) -> dict[str, Any]:
@@ -76,6 +82,8 @@ class Image:
         return json.dumps({
             "architecture": "amd64", "os": "linux", "config": self.config.document(),
             "rootfs": {"type": "layers", "diff_ids": [layer.digest for layer in self.layers]},
+            # Builders that go on from this image count its layers here.
+            "created": _CREATED, "history": [{"created": _CREATED, "created_by": "tests.testbed"} for _ in self.layers],
         }, sort_keys=True).encode()
 
     def manifest_bytes(self) -> bytes:
@@ -91,29 +99,39 @@ class Image:
         return "sha256:" + hashlib.sha256(self.manifest_bytes()).hexdigest()
 
 
-def static_layer(target: Path, files: Mapping[str, Path], links: Mapping[str, str] | None = None) -> Layer:
-    """Write a layer of a few programs: path in the image to file here. Users root and nonroot, and /tmp, are there.
+Content = Path | bytes
 
-    Owners, times and order are fixed, so that the same programs give the same digest. `links` maps paths to their targets.
-    """
+
+def static_layer(target: Path, files: Mapping[str, Content], links: Mapping[str, str] | None = None) -> Layer:
+    """The only layer of an image that holds a few programs: `files_layer` with users root and nonroot, and /tmp."""
     users = b"root:x:0:0:root:/:/bin/sh\nnonroot:x:65532:65532::/:/bin/sh\n"
+    return files_layer(target, {**files, "/etc/passwd": users}, links, folders={"tmp": 0o1777})
+
+
+def files_layer(
+    target: Path, files: Mapping[str, Content], links: Mapping[str, str] | None = None, folders: Mapping[str, int] | None = None,
+) -> Layer:
+    """Write a layer of files: path in the image to a file here, or to its content. `links` maps paths to their targets, `folders` to modes.
+
+    Owners, times and order are fixed, so that the same files give the same digest.
+    """
+    links, modes = links or {}, dict(folders or {})
+    for name in (*files, *links):
+        for parent in Path(name.lstrip("/")).parents:
+            if str(parent) != ".":
+                modes.setdefault(str(parent), 0o755)
     with tarfile.open(target, "w", format=tarfile.GNU_FORMAT) as tar:
-        folders = {"tmp", "etc"}
-        for name in (*files, *(links or {})):
-            folders.update(str(parent) for parent in Path(name.lstrip("/")).parents if str(parent) != ".")
-        for name in sorted(folders):
+        for name, mode in sorted(modes.items()):
             entry = tarfile.TarInfo(name)
-            entry.type, entry.mode = tarfile.DIRTYPE, 0o1777 if name == "tmp" else 0o755
+            entry.type, entry.mode = tarfile.DIRTYPE, mode
             tar.addfile(entry)
-        entry = tarfile.TarInfo("etc/passwd")
-        entry.size = len(users)
-        tar.addfile(entry, io.BytesIO(users))
         for name, source in sorted(files.items()):
             entry = tarfile.TarInfo(name.lstrip("/"))
-            entry.size, entry.mode = source.stat().st_size, 0o755
-            with source.open("rb") as file:
+            entry.mode = 0o755
+            entry.size = len(source) if isinstance(source, bytes) else source.stat().st_size
+            with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as file:
                 tar.addfile(entry, file)
-        for name, to in sorted((links or {}).items()):
+        for name, to in sorted(links.items()):
             entry = tarfile.TarInfo(name.lstrip("/"))
             entry.type, entry.linkname, entry.mode = tarfile.SYMTYPE, to, 0o777
             tar.addfile(entry)

@@ -72,6 +72,11 @@ class Layout:
         return self.state / "kubeconfig"
 
     @property
+    def authority(self) -> Path:
+        """The certificate that signs what cert-manager issues in the bed: for curl's --cacert."""
+        return self.state / "ca.crt"
+
+    @property
     def keys(self) -> Path:
         return self.state / "keys"
 

@@ -13,12 +13,12 @@ from pathlib import Path
 
 from . import packages
 from .errors import Unsupported
-from .images import Config, Image, Layer
+from .images import Config, Image, Layer, search_path
 from .layout import Layout
 from .progress import Progress
 from .shell import run
 
-__all__ = ["ROOTS", "USER", "Root", "image"]
+__all__ = ["ROOTS", "USER", "Root", "image", "short_digest"]
 
 USER = "10001"
 _LEAVE_OUT = ("/usr/share/doc/*", "/usr/share/info/*", "/usr/share/locale/*", "/usr/share/man/*")
@@ -26,20 +26,27 @@ _LEAVE_OUT = ("/usr/share/doc/*", "/usr/share/info/*", "/usr/share/locale/*", "/
 
 @dataclass(frozen=True)
 class Root:
-    """A bootstrapped root with some Debian packages."""
+    """A bootstrapped root with some Debian packages; `search` are further folders of its PATH."""
 
     name: str
     packages: tuple[str, ...]
+    search: tuple[str, ...] = ()
 
 
 ROOTS = {
     root.name: root
     for root in (
         Root("python", ("ca-certificates", "python3", "python3-venv")),
-        Root("data", ("ca-certificates", "postgresql", "redis-server")),
+        # PostgreSQL's programs are on the PATH, as they are in its vendor's image.
+        Root("data", ("ca-certificates", "postgresql-15", "redis-server"), search=("/usr/lib/postgresql/15/bin",)),
         Root("java", ("ca-certificates", "openjdk-17-jre-headless")),
     )
 }
+
+
+def short_digest(text: str) -> str:
+    """A name in the cache for what is made from `text`."""
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def codename(os_release: str) -> str:
@@ -61,6 +68,8 @@ def command(root: Root, release: str, sources: Path, options: list[Path], target
         '--essential-hook=mkdir -p "$1/usr/share/man/man1"',
         f'--customize-hook=chroot "$1" groupadd --gid {USER} sophia',
         f'--customize-hook=chroot "$1" useradd --uid {USER} --gid {USER} --home-dir /tmp --no-create-home --shell /usr/sbin/nologin sophia',
+        # The package makes a database cluster of its own.
+        '--customize-hook=rm -rf "$1"/var/lib/postgresql/*/main "$1"/etc/postgresql/*/main',
         '--customize-hook=rm -f "$1/etc/resolv.conf" "$1/etc/hostname" "$1"/var/log/*.log',
         release, str(target), str(sources),
     ]
@@ -82,7 +91,7 @@ def image(name: str, layout: Layout, progress: Progress) -> Image:
     """The image of a root, bootstrapped where the cache lacks it."""
     root, release = ROOTS[name], codename(Path("/etc/os-release").read_text())
     shape = command(root, release, Path("sources"), [], Path("target"))
-    target = layout.cache / "roots" / f"{name}-{hashlib.sha256(repr(shape).encode()).hexdigest()[:16]}.tar"
+    target = layout.cache / "roots" / f"{name}-{short_digest(repr(shape))}.tar"
     if not target.exists():
         packages.install(packages.ROOTS)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -90,4 +99,4 @@ def image(name: str, layout: Layout, progress: Progress) -> Image:
         with progress.slow_step(f"bootstrap the {name} root"):
             run(*command(root, release, _sources(), _options(), part), environ={"SOURCE_DATE_EPOCH": "0"})
         part.rename(target)
-    return Image((Layer.of(target),), Config(user=USER, command=("/bin/bash",)))
+    return Image((Layer.of(target),), Config(user=USER, command=("/bin/bash",), environment=(search_path(root.search),)))
