@@ -219,7 +219,7 @@ class Dispatcher:
         elif result != "refused":
             condition.failed(now)
         self._metrics.attempt(lease.backend.name, result)
-        lease.close(used)
+        lease.close(used, finished=result == "ok")
 
     def _patience(self, caller: Caller, overflow: Overflow | None) -> float:
         """How long the request may wait in the queue (s)."""

@@ -3,31 +3,28 @@
 
 from __future__ import annotations
 
-import math
-
 __all__ = ["Pace"]
 
 
 class Pace:
-    """Tokens that ended per second of the caller's clock, the last `memory` seconds counting most."""
+    """The tokens per second of one place at a backend, over the last requests (`memory` of them count most).
 
-    def __init__(self, memory: float = 20.0) -> None:
-        self._memory = memory
+    With every place taken, places times this is what gets done (Little's law). From quieter times it promises too much
+    rather than too little, since a server works on one request faster than on many: nobody is refused for nothing.
+    """
+
+    def __init__(self, memory: int = 64) -> None:
+        self._fade = 1.0 - 1.0 / memory
         self._tokens = 0.0
         self._seconds = 0.0
-        self._at: float | None = None
 
-    def note(self, tokens: int, now: float, *, busy: bool) -> None:
-        """A request of so many tokens has ended. Time in which the backends were not `busy` says nothing."""
-        if self._at is not None and busy:
-            passed = max(now - self._at, 0.0)
-            fade = math.exp(-passed / self._memory)
-            self._tokens = self._tokens * fade + tokens
-            self._seconds = self._seconds * fade + passed
-        self._at = now
+    def note(self, tokens: int, seconds: float) -> None:
+        """A request of so many tokens has had its place for so long."""
+        self._tokens = self._tokens * self._fade + tokens
+        self._seconds = self._seconds * self._fade + seconds
 
-    def seconds(self, tokens: int) -> float | None:
-        """How long so many tokens take; None where nothing is known yet."""
-        if self._seconds < 0.05 or self._tokens <= 0:
+    def seconds(self, tokens: int, places: int) -> float | None:
+        """How long so many tokens take at so many places; None where nothing is known yet."""
+        if not self._tokens or not places:
             return None
-        return tokens * self._seconds / self._tokens
+        return tokens * self._seconds / (self._tokens * places)

@@ -43,7 +43,10 @@ class Refused(Exception):
 class Lease:
     """A request's place at a backend. `close` must be called in any case."""
 
-    def __init__(self, backend: Backend, ask: Ask, tenant: str, closed: Callable[[Lease, int], None]) -> None:
+    def __init__(
+        self, backend: Backend, ask: Ask, tenant: str, since: float, closed: Callable[[Lease, int, bool], None]
+    ) -> None:
+        self.since = since
         self.backend = backend
         self.ask = ask
         self.tenant = tenant
@@ -67,15 +70,18 @@ class Lease:
         self._output -= done
         self.backend.outstanding -= done
 
-    def close(self, used: int | None = None) -> None:
-        """Give the place back. `used` are the tokens that the backend counted; without, what was seen counts."""
+    def close(self, used: int | None = None, *, finished: bool = False) -> None:
+        """Give the place back. `used` are the tokens that the backend counted; without, what was seen counts.
+
+        What was `finished` tells how fast the backend is.
+        """
         if self.closed:
             return
         self.closed = True
         seen = (self.ask.prompt if not self._prompt else 0) + self._made
         self.backend.running -= 1
         self.backend.outstanding -= self._prompt + self._output
-        self._closed(self, used if used is not None else seen)
+        self._closed(self, used if used is not None else seen, finished)
 
 
 class Waiting:
@@ -156,9 +162,10 @@ class Schedule:
             if entry is None:
                 return
             backend, affinity = chosen.pop()
-            backend.condition.sent(self._clock())
+            now = self._clock()
+            backend.condition.sent(now)
             self._metrics.affinity(affinity)
-            entry.item.lease.set_result(Lease(backend, entry.item.ask, entry.tenant, self._ended))
+            entry.item.lease.set_result(Lease(backend, entry.item.ask, entry.tenant, now, self._ended))
 
     def _able(self, model: str, without: Collection[str]) -> list[Backend]:
         return [backend for backend in self._fleet.able(model) if backend.name not in without]
@@ -169,30 +176,36 @@ class Schedule:
         Raises:
             Refused: it is this one.
         """
-        wait = self._pace.seconds(self.queue.ahead(entry)) if self._fleet.able(entry.model) else None
+        wait = self._seconds(self.queue.ahead(entry), entry.model)
         if wait is not None and wait > patience:
             raise Refused("slow", wait - patience)
         shed = self.queue.shed()
         if shed is None:
             return
-        refusal = Refused("full", self._next_place(shed.tenant))
+        refusal = Refused("full", self._next_place(shed))
         if shed is entry:
             raise refusal
         shed.item.lease.set_exception(refusal)
 
-    def _next_place(self, tenant: str) -> float | None:
+    def _seconds(self, tokens: int, model: str) -> float | None:
+        """How long the model's backends take for so many tokens, as far as is known."""
+        return self._pace.seconds(tokens, sum(backend.given.concurrency for backend in self._fleet.able(model)))
+
+    def _next_place(self, shed: Entry[Waiting]) -> float | None:
         """When the tenant's next request leaves the queue, and so makes room in it (s)."""
-        first = self.queue.first(tenant)
-        return None if first is None else self._pace.seconds(self.queue.ahead(first) + first.cost)
+        first = self.queue.first(shed.tenant)
+        if first is None:
+            return self._seconds(shed.cost, shed.model)
+        return self._seconds(self.queue.ahead(first) + first.cost, first.model)
 
     def _refusal(self, entry: Entry[Waiting]) -> Refused:
         if not self._fleet.able(entry.model):
             return Refused("down")
-        return Refused("slow", self._pace.seconds(self.queue.ahead(entry)))
+        return Refused("slow", self._seconds(self.queue.ahead(entry), entry.model))
 
-    def _ended(self, lease: Lease, used: int) -> None:
-        busy = len(self.queue) > 0 or lease.backend.running > 0
-        self._pace.note(lease.ask.cost, self._clock(), busy=busy)
+    def _ended(self, lease: Lease, used: int, finished: bool) -> None:
+        if finished:
+            self._pace.note(lease.ask.cost, self._clock() - lease.since)
         self.queue.settle(lease.tenant, lease.ask.cost, used)
         self._metrics.served(lease.tenant, used)
         self.advance()
