@@ -35,6 +35,14 @@ down: control ## Stop what `make quickstart` started.
 preflight: control ## Report everything that stands in the way of a deployment; change nothing.
 	@ansible-playbook -i inventories/local sophia.platform.preflight $(ARGS)
 
+.PHONY: cluster
+cluster: ## Bring up the test bed's Kubernetes; ARGS="--only core" for less. The kubeconfig's path comes last.
+	@$(or $(PYTHON),python3) -m tests.testbed up $(ARGS)
+
+.PHONY: cluster-down
+cluster-down: ## Take the test bed's Kubernetes down; ARGS=--keep keeps its data.
+	@$(or $(PYTHON),python3) -m tests.testbed down $(ARGS)
+
 .PHONY: test
 test: ## Run every height of test; ARGS="unit gateway" runs only those.
 	@scripts/environment .work/venv/collection requirements/collection.lock

@@ -1,18 +1,23 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""`python -m tests.testbed up|down|status`: the edge, where errors become texts and exit codes."""
+"""`python -m tests.testbed up|down|status|image`: the edge, where errors become texts and exit codes."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import os
+import shutil
 import sys
+from collections.abc import Mapping
+from pathlib import Path
 
-from . import bed
+from . import bed, existing, service
 from .addons import ADDONS, ordered
 from .errors import BedError
-from .layout import Layout
+from .kube import Kubectl
+from .layout import REGISTRY, Layout
 from .progress import Progress
+from .registry import Registry
 
 CORE = ("dns", "storage")
 
@@ -21,33 +26,49 @@ def parser() -> argparse.ArgumentParser:
     root = argparse.ArgumentParser(prog="python -m tests.testbed", description=__doc__)
     commands = root.add_subparsers(dest="command", required=True)
     up = commands.add_parser("up", help="bring up what is missing; the kubeconfig's path is printed last")
-    up.add_argument("--only", metavar="ADDON", nargs="+", help=f"these addons (and what they need): core, {', '.join(ADDONS)}")
-    down = commands.add_parser("down", help="take everything down")
+    up.add_argument("--only", metavar="ADDON", nargs="+", help=f"these addons and what they need: core, {', '.join(ADDONS)}")
+    up.add_argument("--keep-compiler", action="store_true", help="keep the compiler's cache (several GB) for the next build")
+    down = commands.add_parser("down", help="take everything down; the cache of programs and images stays")
     down.add_argument("--keep", action="store_true", help="keep etcd, keys and volumes for the next `up`")
-    commands.add_parser("status", help="what the bed is, as JSON")
+    commands.add_parser("status", help="what others need to know to use the bed, as JSON")
+    image = commands.add_parser("image", help="build gateway_src/Containerfile and push it; its reference is printed last")
+    image.add_argument("--tag", default="local")
     return root
 
 
 def chosen(only: list[str] | None) -> list[str]:
-    """Names of addons; `core` stands for DNS and storage."""
+    """Names of addons; `core` stands for DNS and storage, nothing for all that a deployment of the platform needs."""
     if only is None:
-        return list(ADDONS)
+        return [name for name, addon in ADDONS.items() if addon.default]
     return [name for word in only for name in (CORE if word == "core" else (word,))]
 
 
-def run(arguments: argparse.Namespace, layout: Layout, progress: Progress) -> None:
+def foreign(environ: Mapping[str, str], layout: Layout) -> Path | None:
+    """The kubeconfig of a cluster that is not the bed's, where KUBECONFIG names one."""
+    named = environ.get("KUBECONFIG")
+    return Path(named) if named and Path(named) != layout.kubeconfig else None
+
+
+def run(arguments: argparse.Namespace, environ: Mapping[str, str], progress: Progress) -> None:
+    layout = Layout.of(environ)
     if arguments.command == "up":
-        bed.up(layout, ordered(chosen(arguments.only)), progress)
-        print(layout.kubeconfig)
+        if (kubeconfig := foreign(environ, layout)) is not None:
+            existing.check(Kubectl(shutil.which("kubectl") or layout.programs / "kubectl", kubeconfig))
+            print(kubeconfig)
+        else:
+            bed.up(layout, ordered(chosen(arguments.only)), progress, arguments.keep_compiler)
+            print(layout.kubeconfig)
     elif arguments.command == "down":
         bed.down(layout, progress, keep=arguments.keep)
+    elif arguments.command == "image":
+        print(service.build(layout, Registry(REGISTRY), progress, arguments.tag))
     else:
         print(json.dumps(bed.status(layout), indent=2))
 
 
 def main(argv: list[str] | None = None) -> int:
     try:
-        run(parser().parse_args(argv), Layout.of(os.environ), Progress())
+        run(parser().parse_args(argv), os.environ, Progress())
     except BedError as error:
         print(f"testbed: {error}", file=sys.stderr)
         return 1

@@ -21,7 +21,7 @@ from .progress import Progress
 from .registry import Registry
 from .shell import run, wait_for
 
-__all__ = ["ADDONS", "Addon", "Context", "install", "ordered"]
+__all__ = ["ADDONS", "GPUS", "Addon", "Context", "install", "ordered"]
 
 GATEWAY_NAMESPACE = "envoy-gateway-system"
 GPUS = 8
@@ -51,12 +51,13 @@ class Context:
 
 @dataclass(frozen=True)
 class Addon:
-    """`groups` are the builds it needs, `after` the addons that have to be ready first."""
+    """`groups` are the builds it needs, `after` the addons that have to be ready first; not every one is there by default."""
 
     name: str
     install: Callable[[Context], None]
     groups: tuple[str, ...] = ()
     after: tuple[str, ...] = ()
+    default: bool = True
 
 
 def _dns(context: Context) -> None:

@@ -3,18 +3,18 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from . import builds, cgroups, control, daemons, kernel, keys, mounts, network, node, packages, registry
-from .addons import Addon, Context, install
+from .addons import GPUS, Addon, Context, install
 from .errors import Unsupported
 from .images import Config, Image, static_layer
 from .kube import Kubectl
-from .layout import NODES, Layout
+from .layout import HOST_ADDRESS, NODES, REGISTRY, Layout
 from .progress import Progress
 
 __all__ = ["down", "status", "up"]
@@ -25,7 +25,7 @@ _BUSYBOX = (
 )
 
 
-def up(layout: Layout, addons: list[Addon], progress: Progress) -> Context:
+def up(layout: Layout, addons: list[Addon], progress: Progress, keep_compiler: bool = False) -> Context:
     """Bring up what is missing: packages, programs, network, control plane, nodes, addons.
 
     Raises BedError; what is up by then stays up, and the next call goes on from there.
@@ -37,6 +37,8 @@ def up(layout: Layout, addons: list[Addon], progress: Progress) -> Context:
             packages.install(packages.NODE)
     groups = list(dict.fromkeys(["kubernetes", "registry", *(group for addon in addons for group in addon.groups)]))
     built = builds.build(groups, layout, progress)
+    if not keep_compiler:
+        builds.forget_compiler(layout)
     programs = built["kubernetes"].programs
     with progress.step("network, cgroups, keys"):
         layout.state.mkdir(mode=0o711, parents=True, exist_ok=True)
@@ -44,6 +46,7 @@ def up(layout: Layout, addons: list[Addon], progress: Progress) -> Context:
         cgroups.make(NODES)
         network.make(NODES)
         keys.make(layout.keys)
+    _link_programs(layout, built)
     with progress.step("registry"):
         images = registry.start(layout, built["registry"].programs)
         _push_busybox(layout, images)
@@ -55,6 +58,17 @@ def up(layout: Layout, addons: list[Addon], progress: Progress) -> Context:
     context = Context(layout, Kubectl(programs / "kubectl", layout.kubeconfig), images, built, progress)
     install(addons, context)
     return context
+
+
+def _link_programs(layout: Layout, built: Mapping[str, builds.Programs]) -> None:
+    """One folder for people and playbooks to find kubectl and helm in, whatever the builds' keys are."""
+    folder = layout.programs
+    folder.mkdir(parents=True, exist_ok=True)
+    for group in built.values():
+        for program in group.programs.iterdir():
+            link = folder / program.name
+            link.unlink(missing_ok=True)
+            link.symlink_to(program)
 
 
 def _push_busybox(layout: Layout, images: registry.Registry) -> None:
@@ -100,7 +114,24 @@ def _stop(layout: Layout) -> None:
 
 
 def status(layout: Layout) -> dict[str, Any]:
-    """What the bed is, as the last `up` wrote it; `up` says whether it runs."""
-    path = layout.state / "status.json"
-    document: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
-    return {"up": bool(cgroups.members()), **document}
+    """What others need to know to use the bed; `up` says whether its registry answers now."""
+    images = registry.Registry(REGISTRY)
+    answers = images.answers()
+    return {
+        "up": answers,
+        "kubeconfig": str(layout.kubeconfig),
+        "context": keys.CONTEXT,
+        "server": control.server(),
+        "nodes": {one.name: one.address for one in NODES},
+        "host_address": HOST_ADDRESS,
+        "registry": REGISTRY,
+        "images": images.references() if answers else {},
+        "storage_class": "local-path",
+        "shared_storage_class": "shared",
+        "gateway_class": "envoy",
+        "cluster_issuer": "testbed-ca",
+        "domain": "sophia.test",
+        "ca_file": str(layout.authority),
+        "programs": str(layout.programs),
+        "gpus": {NODES[-1].name: GPUS},
+    }

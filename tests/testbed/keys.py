@@ -12,8 +12,9 @@ from pathlib import Path
 from .layout import NODES, Node
 from .shell import run
 
-__all__ = ["IDENTITIES", "Identity", "kubeconfig", "make", "node_identity"]
+__all__ = ["CONTEXT", "IDENTITIES", "Identity", "kubeconfig", "make", "node_identity"]
 
+CONTEXT = "sophia-testbed"
 _DAYS = "3650"
 _SERVICE_ADDRESS = "10.96.0.1"
 
@@ -51,7 +52,7 @@ def make(folder: Path, nodes: tuple[Node, ...] = NODES) -> None:
     folder.chmod(0o700)
     if not (folder / "ca.crt").exists():
         run("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", folder / "ca.key",
-            "-out", folder / "ca.crt", "-subj", "/CN=sophia-testbed", "-days", _DAYS)
+            "-out", folder / "ca.crt", "-subj", f"/CN={CONTEXT}", "-days", _DAYS)
     if not (folder / "accounts.pub").exists():
         run("openssl", "genrsa", "-out", folder / "accounts.key", "2048")
         run("openssl", "rsa", "-in", folder / "accounts.key", "-pubout", "-out", folder / "accounts.pub")
@@ -90,11 +91,11 @@ def kubeconfig(path: Path, folder: Path, name: str, server: str) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch(mode=0o600)
     path.write_text(json.dumps({
-        "apiVersion": "v1", "kind": "Config", "current-context": "sophia-testbed",
-        "clusters": [{"name": "sophia-testbed", "cluster": {"server": server, "certificate-authority-data": embedded("ca.crt")}}],
+        "apiVersion": "v1", "kind": "Config", "current-context": CONTEXT,
+        "clusters": [{"name": CONTEXT, "cluster": {"server": server, "certificate-authority-data": embedded("ca.crt")}}],
         "users": [{"name": name, "user": {
             "client-certificate-data": embedded(f"{name}.crt"), "client-key-data": embedded(f"{name}.key"),
         }}],
-        "contexts": [{"name": "sophia-testbed", "context": {"cluster": "sophia-testbed", "user": name}}],
+        "contexts": [{"name": CONTEXT, "context": {"cluster": CONTEXT, "user": name}}],
     }, indent=1) + "\n")
     return path

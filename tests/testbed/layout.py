@@ -77,6 +77,11 @@ class Layout:
         return self.state / "ca.crt"
 
     @property
+    def programs(self) -> Path:
+        """Links to kubectl, helm and the others."""
+        return self.state / "bin"
+
+    @property
     def keys(self) -> Path:
         return self.state / "keys"
 

@@ -17,6 +17,7 @@ from .shell import wait_for
 __all__ = ["Registry", "daemon", "start"]
 
 _MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+_BLOB = "application/octet-stream"
 _SECONDS = 120.0
 
 
@@ -51,7 +52,7 @@ class Registry:
     def __init__(self, address: str) -> None:
         self.address = address
 
-    def _ask(self, method: str, path: str, body: bytes | Path | None = None, media: str = "application/octet-stream") -> tuple[int, dict[str, str]]:
+    def _ask(self, method: str, path: str, body: bytes | Path | None = None, media: str = _BLOB) -> tuple[int, dict[str, str], bytes]:
         connection = http.client.HTTPConnection(self.address, timeout=_SECONDS)
         try:
             if isinstance(body, Path):
@@ -67,7 +68,7 @@ class Registry:
             connection.close()
         if response.status >= 400 and response.status != 404:
             raise ImageRefused(f"{method} {path}: {response.status} {text.decode(errors='replace')[:300]}")
-        return response.status, {name.lower(): value for name, value in response.getheaders()}
+        return response.status, {name.lower(): value for name, value in response.getheaders()}, text
 
     def answers(self) -> bool:
         try:
@@ -77,8 +78,18 @@ class Registry:
 
     def digest(self, name: str, tag: str) -> str | None:
         """What a tag stands for, if the registry has it."""
-        status, headers = self._ask("HEAD", f"/v2/{name}/manifests/{tag}")
+        status, headers, _ = self._ask("HEAD", f"/v2/{name}/manifests/{tag}")
         return headers.get("docker-content-digest") if status == 200 else None
+
+    def references(self) -> dict[str, str]:
+        """Every image with its reference by digest: `NAME`, and `NAME:TAG` where a name has more tags than one."""
+        found = {}
+        for name in json.loads(self._ask("GET", "/v2/_catalog?n=1000")[2])["repositories"]:
+            tags = json.loads(self._ask("GET", f"/v2/{name}/tags/list")[2]).get("tags") or []
+            for tag in tags:
+                if (digest := self.digest(name, tag)) is not None:
+                    found[name if len(tags) == 1 else f"{name}:{tag}"] = f"{self.address}/{name}@{digest}"
+        return dict(sorted(found.items()))
 
     def push(self, name: str, tag: str, image: Image) -> str:
         """Push what the registry lacks of an image; return its reference by digest.
@@ -100,7 +111,7 @@ class Registry:
     def _push_blob(self, name: str, digest: str, content: bytes | Path) -> None:
         if self._ask("HEAD", f"/v2/{name}/blobs/{digest}")[0] == 200:
             return
-        _, headers = self._ask("POST", f"/v2/{name}/blobs/uploads/", b"")
+        _, headers, _ = self._ask("POST", f"/v2/{name}/blobs/uploads/", b"")
         place = urlsplit(headers["location"])
         query = f"{place.query}&" if place.query else ""
         self._ask("PUT", f"{place.path}?{query}digest={digest}", content)
