@@ -135,6 +135,20 @@ def _monitoring(context: Context) -> None:
     context.registry.push("prometheus", "1", image)
 
 
+def _keda(context: Context) -> None:
+    """KEDA's operator and metrics adapter: HorizontalPodAutoscalers on what Prometheus knows."""
+    kubectl, folder = context.kubectl, context.layout.run / "keda"
+    operator, adapter = (context.static_image("keda", name).partition("@") for name in ("keda", "keda-adapter"))
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(context.builds["keda"].files / "config", folder / "config")
+    values = {"KEDA_NAME": operator[0], "KEDA_DIGEST": operator[2], "ADAPTER_NAME": adapter[0], "ADAPTER_DIGEST": adapter[2]}
+    (folder / "kustomization.yaml").write_text(manifest("keda", **values))
+    kubectl.apply(kubectl("kustomize", str(folder)))
+    for name in ("keda-operator", "keda-metrics-apiserver"):
+        kubectl.rolled_out(f"deployment/{name}", "keda", 180)
+    kubectl.wait_for_condition("apiservice/v1beta1.external.metrics.k8s.io", "condition=Available", 60)
+
+
 def _devices(context: Context) -> None:
     """The last node offers GPUs: an extended resource in its status, as the documentation of extended resources has it."""
     node = NODES[-1].name
@@ -162,6 +176,7 @@ ADDONS = {
         Addon("metrics", _metrics, groups=("metrics",), after=("dns",)),
         Addon("devices", _devices),
         Addon("monitoring", _monitoring, groups=("monitoring",), after=("python",)),
+        Addon("keda", _keda, groups=("keda",), after=("dns",)),
         Addon("servers", _stocked("data", "kafka"), after=("python",)),
     )
 }

@@ -78,6 +78,10 @@ GROUPS = {
             "certificates", "certificates", {"cert-manager": "github.com/cert-manager/cert-manager/cmd/controller"},
             files={"crds": ("github.com/cert-manager/cert-manager", "deploy/crds")},
         ),
+        Group(
+            "keda", "keda", {"keda": "github.com/kedacore/keda/v2/cmd/operator", "keda-adapter": "github.com/kedacore/keda/v2/cmd/adapter"},
+            files={"config": ("github.com/kedacore/keda/v2", "config")},
+        ),
     )
 }
 
