@@ -36,9 +36,7 @@ def up(layout: Layout, addons: list[Addon], progress: Progress, keep_compiler: b
         with progress.slow_step("Debian packages"):
             packages.install(packages.NODE)
     groups = list(dict.fromkeys(["kubernetes", "registry", *(group for addon in addons for group in addon.groups)]))
-    built = builds.build(groups, layout, progress)
-    if not keep_compiler:
-        builds.forget_compiler(layout)
+    built = builds.build(groups, layout, progress, keep_compiler)
     programs = built["kubernetes"].programs
     with progress.step("network, cgroups, keys"):
         layout.state.mkdir(mode=0o711, parents=True, exist_ok=True)

@@ -7,6 +7,7 @@ some of a graph's programs that are wanted together. What is kept of a build are
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import re
 import shutil
@@ -114,21 +115,25 @@ def key(group: Group, go: str) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 
-def build(names: list[str], layout: Layout, progress: Progress) -> dict[str, Programs]:
+def build(names: list[str], layout: Layout, progress: Progress, keep_compiler: bool = False) -> dict[str, Programs]:
     """Build the groups that are not kept yet, in the given order. The compiler's cache is shared by them and removed after them.
 
-    Raises CommandFailed with the compiler's last lines.
+    One call builds at a time; another waits for it and finds its programs. Raises CommandFailed with the compiler's last lines.
     """
-    groups = [GROUPS[name] for name in names]
     wanted = toolchain.needed([(group.folder / "go.mod").read_text() for group in GROUPS.values()])
     go, version = toolchain.find(wanted, layout.cache)
-    built: dict[str, Programs] = {}
-    for group in groups:
-        programs = Programs(layout.cache / "builds" / f"{group.name}-{key(group, version)}")
-        if not programs.folder.exists():
-            with progress.slow_step(f"build {group.name} with {version}"):
-                _build(group, go, layout.cache, programs.folder)
-        built[group.name] = programs
+    built = {name: Programs(layout.cache / "builds" / f"{name}-{key(GROUPS[name], version)}") for name in names}
+    if all(programs.folder.exists() for programs in built.values()):
+        return built
+    layout.cache.mkdir(parents=True, exist_ok=True)
+    with (layout.cache / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for name, programs in built.items():
+            if not programs.folder.exists():
+                with progress.slow_step(f"build {name} with {version}"):
+                    _build(GROUPS[name], go, layout.cache, programs.folder)
+        if not keep_compiler:
+            forget_compiler(layout)
     return built
 
 
