@@ -95,8 +95,8 @@ def _minutes(text: Any) -> int:
     # YAML 1.1 reads 22:30 as a number to the base of 60.
     if isinstance(text, int):
         return text
-    hours, _, minutes = str(text).partition(":")
-    if not (hours.isdigit() and minutes.isdigit()) or int(hours) > 24 or int(minutes) > 59:
+    hours, colon, minutes = str(text).partition(":")
+    if not colon or not (hours.isdigit() and minutes.isdigit()) or int(hours) > 24 or int(minutes) > 59:
         raise AnsibleFilterError(f"a time of day is HH:MM, not {text}")
     return int(hours) * 60 + int(minutes)
 
