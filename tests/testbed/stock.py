@@ -57,8 +57,10 @@ def _kafka(layout: Layout, progress: Progress) -> Image:
             part.rename(libraries)
     files: dict[str, Content] = {f"/opt/kafka/libs/{jar.name}": jar for jar in libraries.glob("*.jar")}
     for script, name in _KAFKA_PROGRAMS.items():
-        # KAFKA_HEAP_OPTS and KAFKA_OPTS as in Kafka's own scripts.
-        line = f"exec java ${{KAFKA_HEAP_OPTS:--Xmx512m}} $KAFKA_OPTS -cp '/opt/kafka/libs/*' {name} \"$@\""
+        # KAFKA_HEAP_OPTS and KAFKA_OPTS as in Kafka's own scripts; a tool's own output is not to drown in its client's log.
+        level = "info" if name == "kafka.Kafka" else "warn"
+        log = f"-Dorg.slf4j.simpleLogger.defaultLogLevel={level}"
+        line = f"exec java ${{KAFKA_HEAP_OPTS:--Xmx512m}} {log} $KAFKA_OPTS -cp '/opt/kafka/libs/*' {name} \"$@\""
         files[f"/opt/kafka/bin/{script}"] = f"#!/bin/sh\n{line}\n".encode()
     layer = files_layer(_layers(layout) / "kafka.tar", files)
     return roots.image("java", layout, progress).with_layer(layer, environment=(search_path(("/opt/kafka/bin",)),))
