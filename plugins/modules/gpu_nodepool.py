@@ -164,6 +164,13 @@ options:
       - Replace hosts that are unhealthy, preempted, or still booting after O(boot_timeout).
     type: bool
     default: true
+  broken:
+    description:
+      - Identifiers of active hosts that are of no use, such as those on which CUDA does not initialise. They are replaced as unhealthy ones are.
+      - It takes identifiers because the host that comes in the place of another may have its name.
+    type: list
+    elements: str
+    default: []
   replace_drifted:
     description:
       - Replace hosts that are not what would be launched now, in type, region, image, SSH key, file systems, rulesets, user
@@ -445,6 +452,7 @@ def desired_of(params: dict[str, Any], spec: str) -> Desired:
         drained=frozenset(params["drained"]),
         replace_unhealthy=params["replace_unhealthy"],
         replace_drifted=params["replace_drifted"],
+        broken=frozenset(params["broken"]),
     )
     desired.check()
     if present and desired.count < params["min_count"] and not params["force"]:
@@ -571,6 +579,7 @@ def main() -> None:
             protected=names,
             replace_unhealthy={"type": "bool", "default": True},
             replace_drifted={"type": "bool", "default": True},
+            broken={"type": "list", "elements": "str", "default": []},
             max_deletions={"type": "int", "default": 1},
             max_relaunches={"type": "int", "default": 3},
             force={"type": "bool", "default": False},

@@ -29,7 +29,7 @@ from ansible_collections.sophia.platform.plugins.module_utils._errors import Inv
 from ansible_collections.sophia.platform.plugins.module_utils._lambda_cloud.model import Offer, name_of, usd
 
 # pending: a launch that may have made a host which no list shows yet.
-SICK = frozenset({"unhealthy", "preempted", "stuck"})
+SICK = frozenset({"unhealthy", "preempted", "stuck", "broken"})
 COMING = frozenset({"booting", "pending"})
 
 
@@ -52,6 +52,7 @@ class Desired:
     drained: frozenset[str] = frozenset()
     replace_unhealthy: bool = True
     replace_drifted: bool = True
+    broken: frozenset[str] = frozenset()
 
     def check(self) -> None:
         """Raise :class:`InvalidInput` for what can never come about."""
@@ -65,7 +66,7 @@ class Desired:
 
 @dataclass(frozen=True)
 class Member:
-    """A host of the pool. ``status`` is the vendor's, or pending or stuck; ``since`` is Unix time, None if not known."""
+    """A host of the pool. ``status`` is the vendor's, or pending, stuck or broken; ``since`` is Unix time, None if not known."""
 
     name: str
     ordinal: int

@@ -308,6 +308,8 @@ class Run:
             status = "booting"
         if status == "booting" and since is not None and now - since > self._limits.boot_timeout:
             status = "stuck"
+        if status == "active" and instance.id in self._desired.broken:
+            status = "broken"
         return Member(
             name=instance.name,
             ordinal=ordinal,

@@ -150,6 +150,15 @@ def test_unhealthy_hosts_are_replaced_within_a_budget(cloud, pool):
     assert pool(count=3, max_relaunches=1).result["failure"]["code"] == "too_many_relaunches"
 
 
+def test_a_host_that_is_called_broken_is_replaced_once(cloud, pool):
+    (host,) = pool(count=1).result["instances"]
+    healed = pool(count=1, broken=[host["id"]])
+    assert [step["why"] for step in healed.result["steps"]] == ["broken", "missing"]
+    (other,) = healed.result["instances"]
+    assert other["id"] != host["id"]
+    assert not pool(count=1, broken=[host["id"]]).result["changed"]
+
+
 def test_drift_is_replaced_one_at_a_time(cloud, pool):
     pool(budget_usd_per_hour="3.30")
     changed = pool(user_data="#!/bin/sh\n", tags={"team": "ml"}, budget_usd_per_hour="3.30", max_deletions=2)
