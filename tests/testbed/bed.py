@@ -88,6 +88,8 @@ def down(layout: Layout, progress: Progress, keep: bool = False) -> None:
         _stop(layout)
     with progress.step("mounts, network, cgroups"):
         mounts.remove(layout.state)
+        for one in NODES:
+            mounts.remove_sockets(layout.node(one) / "run")
         network.remove(NODES)
         cgroups.remove()
         kernel.restore_limits(layout)

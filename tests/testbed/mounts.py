@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Mounts and links that kubelets and containerds leave behind when they are killed."""
+"""Mounts, sockets and links that kubelets and containerds leave behind when they are killed."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from pathlib import Path
 
 from .shell import run
 
-__all__ = ["below", "remove", "remove_links"]
+__all__ = ["below", "remove", "remove_links", "remove_sockets"]
 
+_SHIM_SOCKETS = Path("/run/containerd/s")
 _CONTAINER_LOGS = Path("/var/log/containers")
 
 
@@ -25,6 +26,17 @@ def remove(folder: Path) -> None:
     while points := below(folder, Path("/proc/mounts").read_text()):
         for point in points:
             run("umount", "--lazy", point)
+
+
+def remove_sockets(folder: Path) -> None:
+    """Each shim's socket lies outside containerd's folders, and its path in the file `address` of a container's bundle."""
+    for address in folder.rglob("io.containerd.runtime.v2.task/*/*/address"):
+        socket = Path(address.read_text().strip().removeprefix("unix://"))
+        if socket.parent == _SHIM_SOCKETS:
+            socket.unlink(missing_ok=True)
+    for empty in (_SHIM_SOCKETS, _SHIM_SOCKETS.parent):
+        if empty.is_dir() and not any(empty.iterdir()):
+            empty.rmdir()
 
 
 def remove_links(folder: Path) -> None:
