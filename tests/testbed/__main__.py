@@ -12,14 +12,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from . import bed, existing, service
-from .addons import ADDONS, ordered
+from .addons import ADDONS, CORE, ordered
 from .errors import BedError
 from .kube import Kubectl
 from .layout import REGISTRY, Layout
 from .progress import Progress
 from .registry import Registry
-
-CORE = ("dns", "storage")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -27,6 +25,7 @@ def parser() -> argparse.ArgumentParser:
     commands = root.add_subparsers(dest="command", required=True)
     up = commands.add_parser("up", help="bring up what is missing; the kubeconfig's path is printed last")
     up.add_argument("--only", metavar="ADDON", nargs="+", help=f"these addons and what they need: core, {', '.join(ADDONS)}")
+    up.add_argument("--with", metavar="ADDON", nargs="+", default=[], dest="more", help="these besides the usual ones: keda")
     up.add_argument("--keep-compiler", action="store_true", help="keep the compiler's cache (several GB) for the next build")
     down = commands.add_parser("down", help="take everything down; the cache of programs and images stays")
     down.add_argument("--keep", action="store_true", help="keep etcd, keys and volumes for the next `up`")
@@ -36,11 +35,10 @@ def parser() -> argparse.ArgumentParser:
     return root
 
 
-def chosen(only: list[str] | None) -> list[str]:
-    """Names of addons; `core` stands for DNS and storage, nothing for all that a deployment of the platform needs."""
-    if only is None:
-        return [name for name, addon in ADDONS.items() if addon.default]
-    return [name for word in only for name in (CORE if word == "core" else (word,))]
+def chosen(only: list[str] | None, more: list[str]) -> list[str]:
+    """Names of addons; `core` stands for DNS and storage, no `only` for all that a deployment of the platform needs."""
+    words = [name for name, addon in ADDONS.items() if addon.default] if only is None else only
+    return [name for word in (*words, *more) for name in (CORE if word == "core" else (word,))]
 
 
 def foreign(environ: Mapping[str, str], layout: Layout) -> Path | None:
@@ -56,7 +54,7 @@ def run(arguments: argparse.Namespace, environ: Mapping[str, str], progress: Pro
             existing.check(Kubectl(shutil.which("kubectl") or layout.programs / "kubectl", kubeconfig))
             print(kubeconfig)
         else:
-            bed.up(layout, ordered(chosen(arguments.only)), progress, arguments.keep_compiler)
+            bed.up(layout, ordered(chosen(arguments.only, arguments.more)), progress, arguments.keep_compiler)
             print(layout.kubeconfig)
     elif arguments.command == "down":
         bed.down(layout, progress, keep=arguments.keep)

@@ -21,8 +21,10 @@ from .progress import Progress
 from .registry import Registry
 from .shell import run, wait_for
 
-__all__ = ["ADDONS", "GPUS", "Addon", "Context", "install", "ordered"]
+__all__ = ["ADDONS", "CORE", "GPUS", "Addon", "Context", "install", "ordered"]
 
+# Without these no pod of the others gets far.
+CORE = ("dns", "storage")
 GATEWAY_NAMESPACE = "envoy-gateway-system"
 GPUS = 8
 
@@ -176,7 +178,8 @@ ADDONS = {
         Addon("metrics", _metrics, groups=("metrics",), after=("dns",)),
         Addon("devices", _devices),
         Addon("monitoring", _monitoring, groups=("monitoring",), after=("python",)),
-        Addon("keda", _keda, groups=("keda",), after=("dns",)),
+        # Every scaler's library comes with it: the longest build by far.
+        Addon("keda", _keda, groups=("keda",), after=("dns",), default=False),
         Addon("servers", _stocked("data", "kafka"), after=("python",)),
     )
 }
@@ -202,12 +205,16 @@ def ordered(names: Iterable[str]) -> list[Addon]:
 
 
 def install(addons: list[Addon], context: Context) -> None:
-    """Install them side by side, each when those that it needs are ready; the first failure is raised after all have ended."""
+    """Install them side by side, each when those of them that it needs are ready; the first failure is raised after all have ended.
+
+    They come in the order of `ordered`, so that what is waited for has begun.
+    """
     futures: dict[str, Future[None]] = {}
 
     def one(addon: Addon) -> None:
         for needed in addon.after:
-            futures[needed].result()
+            if needed in futures:
+                futures[needed].result()
         with context.progress.step(addon.name):
             addon.install(context)
 

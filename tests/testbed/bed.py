@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from . import builds, cgroups, control, daemons, kernel, keys, mounts, network, node, packages, registry
-from .addons import GPUS, Addon, Context, install
+from .addons import CORE, GPUS, Addon, Context, install
 from .errors import Unsupported
 from .images import Config, Image, static_layer
 from .kube import Kubectl
@@ -35,8 +35,8 @@ def up(layout: Layout, addons: list[Addon], progress: Progress, keep_compiler: b
     if packages.missing(packages.NODE):
         with progress.slow_step("Debian packages"):
             packages.install(packages.NODE)
-    groups = list(dict.fromkeys(["kubernetes", "registry", *(group for addon in addons for group in addon.groups)]))
-    built = builds.build(groups, layout, progress, keep_compiler)
+    core = [addon for addon in addons if addon.name in CORE]
+    built = builds.build(["kubernetes", "registry", *_groups(core)], layout, progress)
     programs = built["kubernetes"].programs
     with progress.step("network, cgroups, keys"):
         layout.state.mkdir(mode=0o711, parents=True, exist_ok=True)
@@ -44,7 +44,6 @@ def up(layout: Layout, addons: list[Addon], progress: Progress, keep_compiler: b
         cgroups.make(NODES)
         network.make(NODES)
         keys.make(layout.keys)
-    _link_programs(layout, built)
     with progress.step("registry"):
         images = registry.start(layout, built["registry"].programs)
         _push_busybox(layout, images)
@@ -54,8 +53,20 @@ def up(layout: Layout, addons: list[Addon], progress: Progress, keep_compiler: b
         with progress.step(one.name):
             node.start(layout, programs, one)
     context = Context(layout, Kubectl(programs / "kubectl", layout.kubeconfig), images, built, progress)
-    install(addons, context)
+    install(core, context)
+    progress.say("the cluster is ready; addons follow")
+    rest = [addon for addon in addons if addon not in core]
+    built.update(builds.build(_groups(rest), layout, progress))
+    _link_programs(layout, built)
+    install(rest, context)
+    if not keep_compiler:
+        builds.forget_compiler(layout)
     return context
+
+
+def _groups(addons: list[Addon]) -> list[str]:
+    """The builds that addons need, each once."""
+    return list(dict.fromkeys(group for addon in addons for group in addon.groups))
 
 
 def _link_programs(layout: Layout, built: Mapping[str, builds.Programs]) -> None:

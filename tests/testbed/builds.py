@@ -11,7 +11,8 @@ import fcntl
 import hashlib
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -115,26 +116,29 @@ def key(group: Group, go: str) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 
-def build(names: list[str], layout: Layout, progress: Progress, keep_compiler: bool = False) -> dict[str, Programs]:
-    """Build the groups that are not kept yet, in the given order. The compiler's cache is shared by them and removed after them.
+def build(names: list[str], layout: Layout, progress: Progress) -> dict[str, Programs]:
+    """Build the groups that are not kept yet, in the given order; the compiler's cache is shared by them and stays for the next call.
 
     One call builds at a time; another waits for it and finds its programs. Raises CommandFailed with the compiler's last lines.
     """
     wanted = toolchain.needed([(group.folder / "go.mod").read_text() for group in GROUPS.values()])
     go, version = toolchain.find(wanted, layout.cache)
     built = {name: Programs(layout.cache / "builds" / f"{name}-{key(GROUPS[name], version)}") for name in names}
-    if all(programs.folder.exists() for programs in built.values()):
-        return built
+    if not all(programs.folder.exists() for programs in built.values()):
+        with _alone(layout):
+            for name, programs in built.items():
+                if not programs.folder.exists():
+                    with progress.slow_step(f"build {name} with {version}"):
+                        _build(GROUPS[name], go, layout.cache, programs.folder)
+    return built
+
+
+@contextmanager
+def _alone(layout: Layout) -> Iterator[None]:
     layout.cache.mkdir(parents=True, exist_ok=True)
     with (layout.cache / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        for name, programs in built.items():
-            if not programs.folder.exists():
-                with progress.slow_step(f"build {name} with {version}"):
-                    _build(GROUPS[name], go, layout.cache, programs.folder)
-        if not keep_compiler:
-            forget_compiler(layout)
-    return built
+        yield
 
 
 def _build(group: Group, go: str, cache: Path, target: Path) -> None:
@@ -176,6 +180,7 @@ def forget_compiler(layout: Layout) -> None:
     """Remove the compiler's cache (several GB); the programs stay."""
     go = layout.cache / "go"
     if go.exists():
-        for path in (go, *(path for path in go.rglob("*") if path.is_dir() and not path.is_symlink())):
-            path.chmod(0o755)
-        shutil.rmtree(go)
+        with _alone(layout):
+            for path in (go, *(path for path in go.rglob("*") if path.is_dir() and not path.is_symlink())):
+                path.chmod(0o755)
+            shutil.rmtree(go)

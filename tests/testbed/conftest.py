@@ -39,7 +39,7 @@ class Bed:
 def running() -> Iterator[Bed]:
     layout = Layout.of(os.environ)
     before = None if bed.status(layout)["up"] else snapshot()
-    bed.up(layout, ordered(name for name, addon in ADDONS.items() if addon.default), Progress())
+    bed.up(layout, ordered(ADDONS), Progress())
     yield Bed(layout, before)
     if before is not None:
         bed.down(layout, Progress())

@@ -187,7 +187,12 @@ def test_everything_missing_is_told_at_once():
 
 
 def test_core_stands_for_dns_and_storage():
-    assert edge.chosen(["core", "gateway"]) == ["dns", "storage", "gateway"]
+    assert edge.chosen(["core", "gateway"], []) == ["dns", "storage", "gateway"]
+
+
+def test_more_comes_to_the_usual_addons():
+    assert "keda" not in edge.chosen(None, [])
+    assert edge.chosen(None, ["keda"]) == [*edge.chosen(None, []), "keda"]
 
 
 def test_a_kubeconfig_of_another_cluster_is_used_instead(tmp_path):
