@@ -13,11 +13,10 @@ import time
 from pathlib import Path as File
 
 from ..testbed.errors import BedError
-
 from . import cyclonus, matrix, probe
-from .cluster import Kubectl, absent, peers, representatives
+from .cluster import OUTSIDE, Kubectl, absent, peers, representatives
 from .errors import BadAnswer, NetworkError
-from .table import parse
+from .table import Path, parse
 
 PAGE = File(__file__).parents[2] / "docs/network.md"
 
@@ -53,9 +52,9 @@ def compare(given: argparse.Namespace) -> int:
     answers = cyclonus.evaluate(cyclonus.build(), policies, asked)
     print(matrix.render(asked, answers))
     wrong = matrix.differences(asked, answers, table)
-    names = {peer.name for peer in found} | {peer.name for peer in matrix.OUTSIDE}
+    names = {peer.name for peer in found} | {peer.name for peer in OUTSIDE}
     untried = sorted({f"{path.source} -> {path.target}" for path in table if not {path.source, path.target} <= names})
-    print(f"\n{len(asked)} ways between {len(found)} pods and {len(matrix.OUTSIDE)} places outside, {sum(answers)} open, judged by cyclonus over "
+    print(f"\n{len(asked)} ways between {len(found)} pods and {len(OUTSIDE)} places outside, {sum(answers)} open, judged by cyclonus over "
           f"{len(policies['items'])} policies in {time.monotonic() - began:.1f} s; rows for pods that do not run: {', '.join(untried) or 'none'}")
     if given.probe:
         wrong += tried(kubectl, [query for query in asked if probe.askable(query)], table)
@@ -63,7 +62,7 @@ def compare(given: argparse.Namespace) -> int:
     return 1 if wrong else 0
 
 
-def tried(kubectl: Kubectl, asked: list[cyclonus.Query], table: frozenset[matrix.Path]) -> list[matrix.Difference]:
+def tried(kubectl: Kubectl, asked: list[cyclonus.Query], table: frozenset[Path]) -> list[matrix.Difference]:
     image = kubectl("get", "pods", "--all-namespaces", "--selector", "app.kubernetes.io/name=gateway,app.kubernetes.io/part-of=sophia",
                     "--output", "jsonpath={.items[0].spec.containers[0].image}")
     if not probe.enforces(kubectl, image):

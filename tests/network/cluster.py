@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..testbed.shell import output
-
 from .table import Port
 
 __all__ = ["OUTSIDE", "Kubectl", "Peer", "absent", "peers", "representatives"]
@@ -69,7 +68,7 @@ def peers(pods: Iterable[Mapping[str, Any]], namespaces: Iterable[Mapping[str, A
 def absent(found: Iterable[Peer], policies: Iterable[Mapping[str, Any]], namespaces: Mapping[str, Mapping[str, str]]) -> list[Peer]:
     """What a policy is made for and does not run now, as the pod of a Job: for a policy its labels are all that counts."""
     there = {(peer.namespace, peer.name) for peer in found}
-    missing = []
+    missing: list[Peer] = []
     for policy in policies:
         namespace, labels = policy["metadata"]["namespace"], policy["spec"].get("podSelector", {}).get("matchLabels", {})
         name = labels.get("app.kubernetes.io/name")

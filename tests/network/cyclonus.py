@@ -15,7 +15,6 @@ from typing import Any
 
 from ..testbed import toolchain
 from ..testbed.shell import output, run
-
 from .cluster import Peer
 from .errors import BadAnswer
 from .table import Port

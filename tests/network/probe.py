@@ -9,7 +9,6 @@ from collections.abc import Sequence
 
 from ..testbed.errors import CommandFailed
 from ..testbed.shell import wait_for
-
 from .cluster import Kubectl, Peer
 from .cyclonus import Query
 from .errors import BadAnswer

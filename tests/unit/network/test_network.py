@@ -67,7 +67,8 @@ def test_pods_get_the_names_that_the_table_knows():
 
 
 def test_what_does_not_run_now_is_judged_by_its_policy():
-    policies = [{"metadata": {"namespace": space}, "spec": {"podSelector": {"matchLabels": {"app.kubernetes.io/name": "job"}}}} for space in ("platform", "elsewhere")]
+    chosen = {"podSelector": {"matchLabels": {"app.kubernetes.io/name": "job"}}}
+    policies = [{"metadata": {"namespace": space}, "spec": chosen} for space in ("platform", "elsewhere")]
     missing = cluster.absent([], policies, {"platform": {}})
     assert [(peer.name, peer.namespace) for peer in missing] == [("job", "platform")]
     assert not cluster.absent([cluster.Peer("job", "10.0.0.1", "platform")], policies, {"platform": {}})
