@@ -126,6 +126,22 @@ def test_a_reload_takes_backends_in_and_out_and_cuts_nothing(process: Process, s
     assert len(text) == 150 * 4
 
 
+def test_a_reload_with_an_overflow_is_done_at_once_each_time(tmp_path: Path, slow: list[Vllm]) -> None:
+    key = tmp_path / "key"
+    key.touch(mode=0o600)
+    key.write_text("key-of-the-overflow")
+    overflow = {"url": f"{slow[1].url}/v1", "key_file": "key", "models": {MODEL: MODEL}}
+    process = Process(tmp_path, slow[:1], overflow=overflow, drain=120)
+    try:
+        for count in range(1, 4):
+            process.process.send_signal(signal.SIGHUP)
+            process.until(lambda count=count: process.log.read_text().count("configuration reloaded") == count)
+        process.process.terminate()
+        assert process.process.wait(timeout=60) == 0
+    finally:
+        process.close()
+
+
 def test_sigterm_lets_what_runs_end_and_refuses_nothing_meanwhile(process: Process) -> None:
     answers: list[httpx.Response] = []
     body = {"model": MODEL, "messages": [{"role": "user", "content": "A secret word"}], "ignore_eos": True}

@@ -34,6 +34,7 @@ class Service:
         self.settings = settings
         self.draining = False
         self._reloading: asyncio.Task[None] | None = None
+        self._retired: set[asyncio.Task[None]] = set()
         self.metrics = Metrics()
         self.fleet = Fleet(settings, clock)
         self.schedule = Schedule(
@@ -63,6 +64,9 @@ class Service:
         """Stop."""
         if self._reloading is not None:
             await asyncio.gather(self._reloading, return_exceptions=True)
+        for task in self._retired:
+            task.cancel()
+        await asyncio.gather(*self._retired, return_exceptions=True)
         await self.fleet.close()
         if self.dispatcher.overflow is not None:
             await self.dispatcher.overflow.client.close()
@@ -79,12 +83,13 @@ class Service:
         queue.limit, queue.weights = settings.queue.requests, settings.queue.weights
         self.schedule.rules = _rules(settings)
         old, self.dispatcher.overflow = self.dispatcher.overflow, _overflow(settings)
+        if old is not None:
+            task = asyncio.create_task(_retire(old, settings.drain), name="retire overflow")
+            self._retired.add(task)
+            task.add_done_callback(self._retired.discard)
         self.dispatcher.settings = self.app.settings = settings
         self.app.key = secret(settings.key_file)
         await self.fleet.reload(settings)
-        if old is not None:
-            await asyncio.sleep(settings.drain)
-            await old.client.close()
         _LOG.info("configuration reloaded", extra={"backends": [backend.name for backend in settings.backends]})
 
     async def metrics_app(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -115,3 +120,11 @@ def _overflow(settings: Settings) -> Overflow | None:
         UpstreamSettings(base_url=given.url, connect_timeout=settings.connect_timeout, connections=given.connections)
     )
     return Overflow(given, client, key)
+
+
+async def _retire(overflow: Overflow, seconds: float) -> None:
+    """Close a client that gets no more requests, once its last ones have had their time."""
+    try:
+        await asyncio.sleep(seconds)
+    finally:
+        await overflow.client.close()
