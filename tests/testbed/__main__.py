@@ -30,8 +30,9 @@ def parser() -> argparse.ArgumentParser:
     down = commands.add_parser("down", help="take everything down; the cache of programs and images stays")
     down.add_argument("--keep", action="store_true", help="keep etcd, keys and volumes for the next `up`")
     commands.add_parser("status", help="what others need to know to use the bed, as JSON")
-    image = commands.add_parser("image", help="build gateway_src/Containerfile and push it; its reference is printed last")
+    image = commands.add_parser("image", help="build the project's image and push it; its reference is printed last")
     image.add_argument("--tag", default="local")
+    image.add_argument("--sandbox", action="store_true", help="on it, sophia-sandbox with what the stand-ins need as well")
     return root
 
 
@@ -60,6 +61,8 @@ def run(arguments: argparse.Namespace, environ: Mapping[str, str], progress: Pro
         bed.down(layout, progress, keep=arguments.keep)
     elif arguments.command == "image":
         print(service.build(layout, Registry(REGISTRY), progress, arguments.tag))
+        if arguments.sandbox:
+            print(service.build_sandbox(layout, Registry(REGISTRY), progress, arguments.tag))
     else:
         print(json.dumps(bed.status(layout), indent=2))
 

@@ -11,8 +11,8 @@ import tarfile
 
 import pytest
 
-from ansible_collections.sophia.platform.tests.testbed import images, roots
-from ansible_collections.sophia.platform.tests.testbed.errors import Unsupported
+from ansible_collections.sophia.platform.tests.testbed import images, roots, service
+from ansible_collections.sophia.platform.tests.testbed.errors import CommandFailed, Unsupported
 
 
 @pytest.fixture
@@ -79,3 +79,29 @@ def test_the_release_is_this_machines():
 def test_another_system_cannot_bootstrap(text):
     with pytest.raises(Unsupported, match="Debian"):
         roots.codename(text)
+
+
+LOCK = """# made by a tool
+a==1 \\
+    --hash=sha256:aa \\
+    --hash=sha256:ab
+    # via b
+b-c==2.0 ; python_version < '3' \\
+    --hash=sha256:bb
+"""
+
+
+def test_a_lock_is_cut_to_some_packages():
+    assert service.pinned(LOCK, ("b-c",)) == "b-c==2.0 ; python_version < '3' \\\n    --hash=sha256:bb\n"
+    assert service.pinned(LOCK, ("a",)).startswith("a==1 \\\n    --hash=sha256:aa \\\n    --hash=sha256:ab\n")
+
+
+def test_what_a_lock_does_not_pin_is_told():
+    with pytest.raises(CommandFailed, match="pin d"):
+        service.pinned(LOCK, ("a", "d"))
+
+
+def test_the_projects_lock_pins_what_the_stand_ins_need():
+    text = service.pinned((service.ROOT / "requirements/gateway.lock").read_text(), service.SANDBOX_REQUIREMENTS)
+    assert text.count("==") == len(service.SANDBOX_REQUIREMENTS)
+    assert text.count("--hash=sha256:") > 10
