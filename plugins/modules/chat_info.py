@@ -38,8 +38,8 @@ options:
   key_file:
     description: A file that holds the key. Its first line counts.
     type: path
-  message:
-    description: The question.
+  question:
+    description: What is asked.
     type: str
     default: "Answer with one word: are you there?"
   model_preference:
@@ -156,7 +156,7 @@ ARGUMENT_SPEC: dict[str, Any] = {
     "address": {"type": "str"},
     "key": {"type": "str", "no_log": True},
     "key_file": {"type": "path", "no_log": False},
-    "message": {"type": "str", "default": "Answer with one word: are you there?"},
+    "question": {"type": "str", "default": "Answer with one word: are you there?"},
     "model_preference": {"type": "str", "choices": ["fast", "quality", "code", "balanced", "auto"], "default": "fast"},
     "max_tokens": {"type": "int", "default": 64, "no_log": False},
     "ca_path": {"type": "path"},
@@ -196,7 +196,7 @@ def connection_to(params: Mapping[str, Any]) -> http.client.HTTPConnection:
 def ask(params: Mapping[str, Any], key: str) -> dict[str, Any]:
     """Ask once. Raises a leaf of ApiError, or InvalidInput."""
     connection = connection_to(params)
-    body = {"message": params["message"], "model_preference": params["model_preference"], "max_tokens": params["max_tokens"]}
+    body = {"message": params["question"], "model_preference": params["model_preference"], "max_tokens": params["max_tokens"]}
     headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json", "User-Agent": USER_AGENT}
     where = f"POST {params['url']}/v1/chat"
     try:

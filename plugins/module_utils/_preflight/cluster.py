@@ -219,7 +219,7 @@ def _key(item: Object) -> tuple[str, str]:
 def refusals(tried: Sequence[Object], answers: Sequence[Mapping[str, Any]]) -> dict[int, str]:
     """What the API server did not take in a dry run, by its place in ``tried``; ``answers`` are those of kubernetes.core.k8s."""
     found = {}
-    for number, (_manifest, answer) in enumerate(zip(tried, answers)):
+    for number, answer in enumerate(answers[: len(tried)]):
         message = (answer.get("error") or {}).get("msg") or (answer.get("msg") if answer.get("error") else None)
         if message:
             found[number] = _told(str(message))

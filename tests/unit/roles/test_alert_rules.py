@@ -23,7 +23,7 @@ CASES = sorted((pathlib.Path(__file__).parent / "rules").glob("*.yml"))
 
 def rendered() -> str:
     """The rules as the role writes them: the template's first line names its delimiters (ansible.builtin.template)."""
-    header, _, body = (ROLE / "templates/rules.yml.j2").read_text(encoding="utf-8").partition("\n")
+    header, body = (ROLE / "templates/rules.yml.j2").read_text(encoding="utf-8").split("\n", 1)
     start, end = re.findall(r"'([^']+)'", header)
     environment = jinja2.Environment(variable_start_string=start, variable_end_string=end, undefined=jinja2.StrictUndefined)
     defaults = yaml.safe_load((ROLE / "defaults/main.yml").read_text(encoding="utf-8"))

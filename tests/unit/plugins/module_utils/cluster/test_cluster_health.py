@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.sophia.platform.plugins.filter.object_problems import FilterModule
 from ansible_collections.sophia.platform.plugins.module_utils._cluster.health import problems
 
 
@@ -93,8 +92,3 @@ BAD_PARENT = {
 )
 def test_problems(resource: dict, said: list[str]) -> None:
     assert problems(resource) == said
-
-
-def test_filter_goes_through_all_of_them() -> None:
-    found = FilterModule().filters()["object_problems"]([thing("HTTPRoute", {}), thing("Certificate", {"conditions": [condition("Ready")]})])
-    assert found == ["HTTPRoute app/x: no gateway has taken it"]
