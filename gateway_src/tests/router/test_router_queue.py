@@ -152,6 +152,20 @@ def test_what_was_overcharged_is_given_back() -> None:
     assert abs(served["modest"] - served["careful"]) <= 2
 
 
+def test_nobody_saves_up_credit_by_asking_for_more_than_it_uses() -> None:
+    """What comes back to one tenant must not let it go before another that comes later, request after request."""
+    queue: FairQueue[None] = FairQueue(1000)
+    for _ in range(100):
+        queue.push(entry("grand", 4000))
+    for _ in range(20):
+        assert queue.take(anything) is not None
+    ours = entry("quiet", 100)
+    queue.push(ours)
+    for _ in range(20):
+        queue.settle("grand", 4000, 1)
+    assert ours in (queue.take(anything), queue.take(anything))
+
+
 class Machine(RuleBasedStateMachine):
     """Anything may happen in any order; what is counted stays true, and a tenant's own requests keep their order."""
 
