@@ -12,7 +12,7 @@ quoted() { sed 's/["\\]/\\&/g; s/^/"/; s/$/"/' "$secret"; }
 
 write() {
   [ -s "$secret" ] || { echo "the Secret has no redis_password" >&2; exit 1; }
-  echo "requirepass $(quoted)" > "$current.new"
+  printf 'requirepass %s\n' "$(quoted)" > "$current.new"
   mv "$current.new" "$current"
 }
 
@@ -22,7 +22,7 @@ admitted() { [ "$(REDISCLI_AUTH=$(cat "$secret") redis-cli --no-auth-warning PIN
 
 # The command is read from standard input, so that no argument holds the password.
 apply() {
-  answer=$(echo "CONFIG SET requirepass $(quoted)" | REDISCLI_AUTH=$(served) redis-cli --no-auth-warning)
+  answer=$(printf 'CONFIG SET requirepass %s\n' "$(quoted)" | REDISCLI_AUTH=$(served) redis-cli --no-auth-warning)
   [ "$answer" = OK ] || { echo "Redis takes neither the Secret's password nor the one it was started with" >&2; exit 1; }
   write
 }
