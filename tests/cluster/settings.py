@@ -6,17 +6,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 
 @dataclass(frozen=True)
 class Wrong:
-    """``variables`` go over good ones; ``line`` has to be part of one line of the report, which is otherwise good."""
+    """``variables`` go over good ones; ``line`` has to be part of one line of the report.
+
+    One that is ``alone`` hides others: without a cluster there is no capacity to judge.
+    """
 
     name: str
     line: str
     variables: dict[str, Any] = field(default_factory=dict)
+    alone: bool = False
 
 
 OPEN = "0.0.0.0/0"
@@ -31,7 +36,7 @@ CASES = [
     Wrong("no_image", "sophia_image is not set", {"sophia_image": ""}),
     Wrong("bad_image", "sophia_image: 10.77.0.1:5000/Sophia is not the name of an image", {"sophia_image": "10.77.0.1:5000/Sophia"}),
     Wrong("latest_image", "sophia_image: sophia:latest has the tag latest", {"sophia_image": "sophia:latest"}),
-    Wrong("bad_namespace", "sophia_namespace: Sophia_Local is not a name that Kubernetes takes", {"sophia_namespace": "Sophia_Local"}),
+    Wrong("bad_namespace", "sophia_namespace: Sophia_Local is not a name that Kubernetes takes", {"sophia_namespace": "Sophia_Local"}, alone=True),
     Wrong("no_source_ranges", "network_source_ranges is not set", {"network_source_ranges": []}),
     Wrong("open_source_ranges", f"network_source_ranges: {OPEN} has {OPEN}, which lets in the whole internet", {"network_source_ranges": [OPEN]}),
     Wrong("no_cidr", "network_source_ranges: 10.77.0.1/24 has 10.77.0.1/24, which is not a CIDR", {"network_source_ranges": ["10.77.0.1/24"]}),
@@ -43,8 +48,8 @@ CASES = [
     # Secrets
     Wrong("no_openrouter_key", "there is no Secret openrouter-secrets and nothing to make it from", {"secrets_openrouter_key": ""}),
     # The cluster
-    Wrong("no_kubeconfig", "no Kubernetes API answers", {"sophia_kubeconfig": "/nowhere/kubeconfig"}),
-    Wrong("no_context", "no Kubernetes API answers", {"sophia_context": "nobody's"}),
+    Wrong("no_kubeconfig", "no Kubernetes API answers", {"sophia_kubeconfig": "/nowhere/kubeconfig"}, alone=True),
+    Wrong("no_context", "no Kubernetes API answers", {"sophia_context": "nobody's"}, alone=True),
     Wrong("old_cluster", "Kubernetes is v1.", {"preflight_kubernetes_version": "1.99"}),
     Wrong("no_feature", "the cluster has no Flagger (flagger.app/v9)", {"preflight_features": [{"name": "Flagger", "api": "flagger.app/v9"}]}),
     Wrong("no_gateway_class", "sophia_gateway_class: no GatewayClass nginx", {"sophia_gateway_class": "nginx"}),
@@ -62,7 +67,7 @@ CASES = [
     Wrong("too_many_pods", "gateway: ", {"gateway_replicas": 400, "gateway_scaling": {"maximum": 400}}),
     # Manifests
     Wrong("bad_resources", "is refused", {"monitoring_resources": {"requests": {"memory": "much"}}}),
-    Wrong("bad_volume", "is refused", {"monitoring_storage": "twenty"}),
+    Wrong("bad_volume", "is refused", {"monitoring_storage": "twenty", "monitoring_resources": {"requests": {"memory": "128Mi"}}}),
     # Network paths
     Wrong(
         "no_dns",
@@ -90,5 +95,21 @@ CASES = [
         {"gateway_ingress": [{"namespace": "envoy-gateway-system", "ports": [8080]}]},
     ),
     # Models
-    Wrong("unknown_model", "OpenRouter does not offer nobody/no-model", {"gateway_models_file": "{{ settings_folder }}/models.yml", "preflight_models": True}),
+    Wrong(
+        "unknown_model",
+        "OpenRouter does not offer nobody/no-model",
+        {"preflight_models_file": "{{ settings_folder }}/models.yml", "preflight_models": True, "preflight_openrouter_url": "{{ settings_openrouter }}"},
+    ),
 ]
+
+
+def together(cases: Sequence[Wrong]) -> dict[str, list[Wrong]]:
+    """Put cases that set different variables on one host, so that few runs judge many and all have to be named at once."""
+    hosts: list[list[Wrong]] = []
+    for case in cases:
+        fitting = [host for host in hosts if not case.alone and not any(other.alone or other.variables.keys() & case.variables.keys() for other in host)]
+        if fitting:
+            fitting[0].append(case)
+        else:
+            hosts.append([case])
+    return {f"wrong-{number}": host for number, host in enumerate(hosts, start=1)}

@@ -4,7 +4,8 @@
 
 """Every wrong setting of the table is named by preflight in one line, and nothing is applied.
 
-Each case is a host of one inventory, so that one run of the playbook judges them all against the same real cluster.
+Cases are hosts of one inventory, so that one run of the playbook judges them all against the same real cluster. Those that do not get in each other's way
+share a host: every one of them has to be named at once.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from typing import Any
 
 import pytest
 
-from .settings import CASES
+from .settings import CASES, Wrong, together
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 NAMESPACE = "sophia-settings"
@@ -36,6 +37,11 @@ DENIED = {
 LOOKED_AT = "deployments,statefulsets,services,configmaps,secrets,networkpolicies,serviceaccounts,roles,rolebindings,persistentvolumeclaims"
 CLUSTER_WIDE = "namespaces,storageclasses,clusterroles,clusterrolebindings,validatingadmissionpolicies,priorityclasses"
 MODELS = {"models": {"nobody/no-model": {}}}
+HOSTS = together(CASES)
+
+
+def merged(cases: list[Wrong]) -> dict[str, Any]:
+    return {name: value for case in cases for name, value in case.variables.items()}
 
 
 @dataclass
@@ -103,15 +109,14 @@ def seen(cluster: Cluster, openrouter: str, tmp_path_factory: pytest.TempPathFac
     folder = tmp_path_factory.mktemp("settings")
     (folder / "models.yml").write_text(json.dumps(MODELS), encoding="utf-8")
     local = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
-    hosts = {case.name: {**local, **case.variables} for case in CASES} | {"good": local}
+    hosts = {"good": local} | {host: {**local, **merged(cases)} for host, cases in HOSTS.items()}
     common = {
         "sophia_namespace": NAMESPACE,
         "settings_folder": str(folder),
         "preflight_report": f"{folder}/{{{{ inventory_hostname }}}}.json",
-        "preflight_openrouter_url": "{{ gateway_upstream_url }}",
+        "settings_openrouter": openrouter,
     }
     inventory = {"all": {"children": {"platform": {"children": {"settings": {"hosts": hosts, "vars": common}}}}}}
-    inventory["all"]["children"]["platform"]["children"]["settings"]["hosts"]["unknown_model"]["preflight_openrouter_url"] = openrouter
     (folder / "hosts.yml").write_text(json.dumps(inventory), encoding="utf-8")
     playbook = pathlib.Path(sys.executable).parent / "ansible-playbook"
     command = [str(playbook), "-i", "inventories/local", "-i", str(folder / "hosts.yml"), "-e", "site_hosts=settings", "--tags", "preflight", "--forks", "3"]
@@ -139,9 +144,9 @@ def test_good_settings_pass(seen: Seen) -> None:
     assert seen.reports["good"]["errors"] == []
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_wrong_setting_is_named_in_one_line(case: Any, seen: Seen) -> None:
-    lines = seen.reports[case.name]["errors"]
+@pytest.mark.parametrize(("host", "case"), [(host, case) for host, cases in HOSTS.items() for case in cases], ids=lambda value: getattr(value, "name", ""))
+def test_wrong_setting_is_named_in_one_line(host: str, case: Wrong, seen: Seen) -> None:
+    lines = seen.reports[host]["errors"]
     assert [line for line in lines if case.line in line], lines
     assert all("\n" not in line and len(line) < 400 for line in lines)
 
@@ -157,4 +162,4 @@ def test_nothing_is_applied(seen: Seen) -> None:
 
 def test_every_wrong_host_stops_and_none_goes_on(seen: Seen) -> None:
     recap = dict(re.findall(r"^(\S+) +: ok=\d+ .*failed=(\d+)", seen.output, re.MULTILINE))
-    assert recap == {**{case.name: "1" for case in CASES}, "good": "0"}
+    assert recap == {**dict.fromkeys(HOSTS, "1"), "good": "0"}
