@@ -13,6 +13,7 @@ Both belong to the organisation platform-check, which is made at first and may s
 from __future__ import annotations
 
 import datetime
+import decimal
 import json
 import secrets
 import sys
@@ -36,7 +37,7 @@ def call(method: str, path: str, key: str, body: object = None) -> dict:
     )
     try:
         with urllib.request.urlopen(request, timeout=90) as answer:
-            return json.loads(answer.read() or b"{}")
+            return json.loads(answer.read() or b"{}", parse_float=decimal.Decimal)
     except urllib.error.HTTPError as error:
         text = error.read().decode("utf-8", "replace")
         try:
@@ -78,7 +79,9 @@ def main() -> None:
         answer = call("POST", "/v1/chat", key["secret"], {"message": question, "model_preference": "fast", "max_tokens": 64})
     finally:
         call("DELETE", f"/admin/v1/keys/{key['id']}", admin)
-    print(json.dumps({name: answer[name] for name in ("text", "model", "cost", "cache")}))
+    cost = answer["cost"]
+    told = {"cost": "an amount that is not confirmed yet" if cost is None else f"{decimal.Decimal(cost):f}"}
+    print(json.dumps({**told, **{name: answer[name] for name in ("text", "model", "cache")}}))
 
 
 if __name__ == "__main__":
