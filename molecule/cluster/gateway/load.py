@@ -16,6 +16,7 @@ import collections
 import http.client
 import json
 import select
+import socket
 import sys
 import threading
 import time
@@ -27,7 +28,9 @@ WORKERS = 20
 
 class Load:
     def __init__(self, url: str, key: str, rate: float) -> None:
-        self.host = urllib.parse.urlsplit(url).netloc
+        # Resolved once: what is tried is the gateway behind its Service's address, not the cluster's DNS.
+        parts = urllib.parse.urlsplit(url)
+        self.host = f"{socket.gethostbyname(parts.hostname or '')}:{parts.port or 80}"
         self.headers = {"authorization": f"Bearer {key}", "content-type": "application/json"}
         self.pause = WORKERS / rate
         self.lock = threading.Lock()
