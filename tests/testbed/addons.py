@@ -42,13 +42,13 @@ class Context:
     def program(self, group: str, name: str) -> Path:
         return self.builds[group].programs / name
 
-    def static_image(self, group: str, *names: str, entrypoint: str | None = None) -> str:
-        """Push an image that holds some of a group's programs and runs the first; return its reference."""
-        name = entrypoint or names[0]
+    def static_image(self, group: str, name: str) -> str:
+        """Push an image that holds and runs one of a group's programs; return its reference."""
         folder = self.layout.cache / "layers"
         folder.mkdir(parents=True, exist_ok=True)
-        layer = static_layer(folder / f"{name}.tar", {f"/usr/local/bin/{program}": self.program(group, program) for program in names})
-        return self.registry.push(name, "1", Image((layer,), Config(user=NOBODY, entrypoint=(f"/usr/local/bin/{name}",))))
+        path = f"/usr/local/bin/{name}"
+        layer = static_layer(folder / f"{name}.tar", {path: self.program(group, name)})
+        return self.registry.push(name, "1", Image((layer,), Config(user=NOBODY, entrypoint=(path,))))
 
 
 @dataclass(frozen=True)

@@ -105,22 +105,19 @@ def down(layout: Layout, progress: Progress, keep: bool = False) -> None:
         cgroups.remove()
         kernel.restore_limits(layout)
     with progress.step("state"):
-        for path in layout.state.iterdir() if layout.state.exists() else ():
-            if keep and path in (layout.etcd, layout.keys, layout.volumes, layout.kubeconfig):
-                continue
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-        if not keep:
+        kept = (layout.etcd, layout.keys, layout.volumes, layout.kubeconfig) if keep else ()
+        for path in layout.state.glob("*"):
+            if path not in kept:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        if layout.state.exists() and not kept:
             layout.state.rmdir()
         mounts.remove_links(layout.state)
 
 
 def _stop(layout: Layout) -> None:
     """The API's data is closed in order; everything else may just be killed."""
-    nowhere = Path("/")
-    plane = {daemon.name: daemon for daemon in control.daemons(layout, nowhere).values()}
-    for name in ("scheduler", "controllers", "apiserver", "etcd"):
-        if name in plane:
-            plane[name].stop()
+    for daemon in reversed(control.daemons(layout, layout.programs).values()):
+        daemon.stop()
     daemons.stop_all()
 
 
