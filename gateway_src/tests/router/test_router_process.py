@@ -72,7 +72,7 @@ class Process:
         pytest.fail(f"it does not come to hold:\n{self.log.read_text()}")
 
     def metrics(self) -> str:
-        return httpx.get(f"http://127.0.0.1:{self.metrics_port}/metrics").text
+        return self.http.get(f"http://127.0.0.1:{self.metrics_port}/metrics").text
 
     def close(self) -> None:
         self.http.close()
@@ -112,12 +112,14 @@ def test_a_reload_takes_backends_in_and_out_and_cuts_nothing(process: Process, s
             extra_body={"ignore_eos": True},
         )  # fmt: skip
         text = next(iter(stream)).choices[0].delta.content or ""
+        slow[0].pace(0.01)
         process.path.write_text("backends: nonsense\n")
         process.process.send_signal(signal.SIGHUP)
         process.until(lambda: "configuration not reloaded" in process.log.read_text())
         process.configure([], backends=[{"name": "other", "url": slow[1].url}])
         process.process.send_signal(signal.SIGHUP)
         process.until(lambda: names(process) == {"other"})
+        slow[0].pace(1)
         finish = None
         for chunk in stream:
             text += chunk.choices[0].delta.content or ""
@@ -142,17 +144,20 @@ def test_a_reload_with_an_overflow_is_done_at_once_each_time(tmp_path: Path, slo
         process.close()
 
 
-def test_sigterm_lets_what_runs_end_and_refuses_nothing_meanwhile(process: Process) -> None:
+def test_sigterm_lets_what_runs_end(process: Process, slow: list[Vllm]) -> None:
     answers: list[httpx.Response] = []
     body = {"model": MODEL, "messages": [{"role": "user", "content": "A secret word"}], "ignore_eos": True}
 
     def ask() -> None:
         answers.append(process.http.post("/v1/chat/completions", json=body | {"max_tokens": 150}))
 
+    slow[0].pace(0.01)
     asking = threading.Thread(target=ask)
     asking.start()
     process.until(lambda: metric(process.metrics(), "sophia_router_running") == 1)
     process.process.send_signal(signal.SIGTERM)
+    time.sleep(0.5)  # the signal is to arrive while the answer is under way
+    slow[0].pace(1)
     asking.join(30)
     assert process.process.wait(timeout=30) == 0
     assert [answer.status_code for answer in answers] == [200]

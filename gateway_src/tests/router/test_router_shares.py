@@ -67,6 +67,8 @@ async def test_affinity_overloads_nobody(start: Start, parked: Park) -> None:
     """Everybody asks over one document: its favourite server takes its share, and the rest is spread."""
     slow = parked.take(3, "--tokens-per-second", "100", "--prefill-tokens-per-second", "0")
     router = await start(slow, affinity=AffinitySettings(bound=1.25, slack=0), concurrency=100)
+    for vllm in slow:
+        vllm.pace(0.01)  # so that all are under way at the same time, however slow this machine is
     document = {"role": "system", "content": "All of it is said here. " * 300}
     asked = [
         asyncio.create_task(router.chat(messages=[document, {"role": "user", "content": str(number)}], max_tokens=100))
@@ -75,6 +77,8 @@ async def test_affinity_overloads_nobody(start: Start, parked: Park) -> None:
     await router.until(lambda: router.metric("sophia_router_running") == 48)
     running = [router.metric("sophia_router_running", backend=f"vllm-{number}") for number in range(3)]
     assert max(running) <= 1.25 * 48 / 3 + 1, running
+    for vllm in slow:
+        vllm.pace(1)
     await asyncio.gather(*asked)
     assert router.metric("sophia_router_affinity_total", result="spilled") > 0
 
@@ -82,7 +86,7 @@ async def test_affinity_overloads_nobody(start: Start, parked: Park) -> None:
 async def test_a_flood_of_one_tenant_does_not_starve_another(start: Start, parked: Park) -> None:
     """One tenant has fifty times the other's requests; they must cost the other about one place's turn, no more."""
     slow = parked.take(2, "--tokens-per-second", "500", "--prefill-tokens-per-second", "0")
-    router = await start(slow, concurrency=2, queue=QueueSettings(requests=400, wait=120.0))
+    router = await start(slow, concurrency=2, queue=QueueSettings(requests=400, wait=3600.0))
 
     async def timed(tenant: str, number: int) -> float:
         begun = time.monotonic()
@@ -91,15 +95,19 @@ async def test_a_flood_of_one_tenant_does_not_starve_another(start: Start, parke
         return time.monotonic() - begun
 
     alone = statistics.median([await timed("quiet", number) for number in range(5)])
+    for vllm in slow:
+        vllm.pace(0.01)
     flood = [asyncio.create_task(timed("loud", number)) for number in range(250)]
     await router.until(lambda: router.metric("sophia_router_queue_depth") > 200)
+    for vllm in slow:
+        vllm.pace(1)
     beside = [await timed("quiet", number) for number in range(5)]
     depth = router.metric("sophia_router_queue_depth")
     waited = await asyncio.gather(*flood)
     print(f"quiet alone {alone:.3f} s, beside the flood {statistics.median(beside):.3f} s, loud {max(waited):.3f} s")
     assert depth > 100, "the flood was over before the other tenant had been measured"
     assert max(beside) < max(waited) / 4
-    assert statistics.median(beside) < 4 * alone + 0.5 * statistics.median(waited) / 10
+    assert statistics.median(beside) < statistics.median(waited) / 5
 
 
 async def test_weights_share_what_there_is(start: Start, parked: Park) -> None:
@@ -126,31 +134,38 @@ async def test_a_full_queue_says_when_there_is_room(start: Start, parked: Park) 
 
     for number in range(3):  # so that the pace is known
         assert (await ask("a", number)).status_code == 200
+    slow[0].pace(0.01)
     asked = [asyncio.create_task(ask("a", number)) for number in range(20)]
     await router.until(lambda: sum(task.done() for task in asked) >= 13)
     refused = [task.result() for task in asked if task.done() and task.result().status_code == 429]
-    assert len(refused) >= 12
+    assert len(refused) == 13
     assert {answer.json()["error"]["code"] for answer in refused} == {"queue_full"}
-    waits = [int(answer.headers["retry-after"]) for answer in refused]
+    assert all(int(answer.headers["retry-after"]) >= 1 for answer in refused)
     other = asyncio.create_task(ask("b", 0))  # a tenant with nothing in the queue takes a place of who has most
-    await asyncio.sleep(min(waits))
-    again = await ask("a", 99)
+    await router.until(lambda: router.metric("sophia_router_refused_total", code="queue_full") == len(refused) + 1)
+    slow[0].pace(1)
+    again = refused[0]
+    for _ in range(3):  # the first time, but for a machine that is too busy to keep the pace
+        await asyncio.sleep(int(again.headers["retry-after"]))
+        again = await ask("a", 99)
+        if again.status_code == 200:
+            break
     assert again.status_code == 200
     assert (await other).status_code == 200
     rest = await asyncio.gather(*asked)
-    assert sum(answer.status_code == 200 for answer in rest) >= 6
+    assert sum(answer.status_code == 200 for answer in rest) == 6
 
 
 async def test_who_cannot_wait_is_told_at_once(start: Start, parked: Park) -> None:
     slow = parked.take(1, "--tokens-per-second", "100", "--prefill-tokens-per-second", "0")
-    router = await start(slow, concurrency=1)
+    router = await start(slow, concurrency=1, queue=QueueSettings(wait=600.0))
     for number in range(3):
         await router.chat(str(number), max_tokens=20)
-    held = [asyncio.create_task(router.chat(f"held {number}", max_tokens=200)) for number in range(5)]
+    held = [asyncio.create_task(router.chat(f"held {number}", max_tokens=1500)) for number in range(5)]
     await router.until(lambda: router.metric("sophia_router_queue_depth") == 4)
     begun = time.monotonic()
-    answer = await router.chat("in a hurry", headers={"x-request-timeout": "3"})
-    assert time.monotonic() - begun < 2.5
+    answer = await router.chat("in a hurry", headers={"x-request-timeout": "20"})
+    assert time.monotonic() - begun < 10
     assert (answer.status_code, answer.json()["error"]["code"]) == (429, "queue_slow")
     assert int(answer.headers["retry-after"]) >= 1
     for task in held:
