@@ -151,11 +151,13 @@ class Relay:
         if chunk is None:
             self._ending = "cut"
             return b""
+        pieces: list[bytes] = []
         try:
-            return b"".join([self._take(event) for event in self._parser.feed(chunk)])
+            for event in self._parser.feed(chunk):
+                pieces.append(self._take(event))  # noqa: PERF401 - what came before an unreadable event is passed on
         except ValueError:
             self._ending = "malformed"
-            return b""
+        return b"".join(pieces)
 
     def _take(self, event: Event) -> bytes:
         """Note what an event says; the bytes to pass on for it."""
