@@ -29,11 +29,17 @@ import redis.asyncio
 
 # Long enough for a standby that replays a busy primary's log, short enough for a gate.
 REPLICA_SECONDS = 30.0
-STORE_SECONDS = 60.0
+STORE_SECONDS = 90.0
+# A name that is not resolved or a connection that is refused is tried again for as long: a primary that just restarts is not unwell.
+REACH_SECONDS = 40.0
 
 
 class Unwell(Exception):
     """A store that does not do what its clients need; the text names the address and the reason."""
+
+
+class Unreachable(Unwell):
+    """Nobody answers there."""
 
 
 def secret(path: str) -> str:
@@ -51,8 +57,10 @@ async def connect(address: str, store: dict[str, Any]) -> asyncpg.Connection:
         return await asyncpg.connect(
             host=host, port=port, user=store["user"], database=store["database"], password=secret(store["password_file"]), timeout=15,
         )
-    except (OSError, asyncpg.PostgresError, TimeoutError) as error:
-        raise Unwell(f"{address}: {store['user']} cannot connect to {store['database']}: {error or 'no answer in 15 s'}") from error
+    except (OSError, TimeoutError, asyncpg.CannotConnectNowError) as error:
+        raise Unreachable(f"{address}: {str(error) or 'no answer in 15 s'}") from error
+    except asyncpg.PostgresError as error:
+        raise Unwell(f"{address}: {store['user']} cannot connect to {store['database']}: {error}") from error
 
 
 async def arrival(address: str, store: dict[str, Any], table: str) -> float:
@@ -105,8 +113,10 @@ async def redis_(store: dict[str, Any]) -> str:
         await client.delete(key)
         state = await client.info("persistence")
         memory = await client.info("memory")
-    except (OSError, redis.RedisError) as error:
+    except (redis.AuthenticationError, redis.ResponseError) as error:
         raise Unwell(f"{store['address']}: {error}") from error
+    except (OSError, redis.RedisError) as error:
+        raise Unreachable(f"{store['address']}: {error}") from error
     finally:
         await client.aclose()
     if store["durable"] and not (state["aof_enabled"] and state["aof_last_write_status"] == "ok"):
@@ -133,7 +143,7 @@ class Qdrant:
         except urllib.error.HTTPError as error:
             raise Unwell(f"{self.address}: {method} {path}: {error.code} {error.read(200).decode(errors='replace')}") from error
         except OSError as error:
-            raise Unwell(f"{self.address}: {getattr(error, 'reason', error)}") from error
+            raise Unreachable(f"{self.address}: {getattr(error, 'reason', error)}") from error
 
 
 def write_point(qdrant: Qdrant) -> None:
@@ -158,11 +168,23 @@ async def qdrant(store: dict[str, Any]) -> str:
 CHECKS: dict[str, Callable[[dict[str, Any]], Awaitable[str]]] = {"postgres": postgres, "redis": redis_, "qdrant": qdrant}
 
 
+async def reached(name: str, store: dict[str, Any]) -> str:
+    """What the store's check says, once the store is there."""
+    began = time.monotonic()
+    while True:
+        try:
+            return await CHECKS[name](store)
+        except Unreachable:
+            if time.monotonic() - began > REACH_SECONDS:
+                raise
+            await asyncio.sleep(1)
+
+
 async def check(name: str, store: dict[str, Any]) -> bool:
     began = time.monotonic()
     try:
         async with asyncio.timeout(STORE_SECONDS):
-            said, well = await CHECKS[name](store), True
+            said, well = await reached(name, store), True
     except Unwell as error:
         said, well = str(error), False
     except TimeoutError:
