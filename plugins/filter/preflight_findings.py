@@ -87,7 +87,7 @@ def findings(seen: Mapping[str, Any], wanted: Mapping[str, Any]) -> Iterator[Fin
         return
     yield from cluster.judge_version(seen["version"], wanted.get("version") or "")
     yield from cluster.judge_features(asked("features"), had("apis"))
-    yield from cluster.judge_objects(asked("objects"), had("objects"))
+    yield from cluster.judge_objects(asked("objects"), [*had("objects"), *had("storage_classes")])
     yield from cluster.judge_secrets(asked("secrets"), had("secrets"))
     yield from cluster.judge_claims(manifests, had("storage_classes"))
     yield from cluster.judge_storage(manifests, had("storage_capacities"), had("claims"))

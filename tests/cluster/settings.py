@@ -71,10 +71,18 @@ CASES = [
     Wrong("too_little_memory", " memory free, needed are 4096.0 GiB", {"preflight_pools": {"": {"memory": "4Ti"}}}),
     Wrong("no_pool", "node pool memory has 0 ready nodes, needed are 2", {"preflight_pools": {"memory": {"nodes": 2}}}),
     Wrong("no_quantity", "preflight_pools: memory of the cluster: not a quantity: '4 GB'", {"preflight_pools": {"": {"memory": "4 GB"}}}),
-    Wrong("too_large_a_pod", "pods fit; needs 2048.0 GiB memory", {"monitoring_resources": {"requests": {"memory": "2Ti"}}}),
+    Wrong(
+        "too_large_a_pod",
+        "pods fit; needs 2048.0 GiB memory",
+        {"monitoring_resources": {"requests": {"cpu": "50m", "memory": "2Ti"}, "limits": {"memory": "2Ti"}}},
+    ),
     # Manifests
     Wrong("bad_resources", "is refused", {"monitoring_resources": {"requests": {"memory": "much"}}}),
-    Wrong("bad_volume", "is refused", {"monitoring_storage": "twenty", "monitoring_resources": {"requests": {"memory": "128Mi"}}}),
+    Wrong(
+        "bad_volume",
+        "is refused",
+        {"monitoring_storage": "twenty", "monitoring_resources": {"requests": {"cpu": "50m", "memory": "128Mi"}, "limits": {"memory": "512Mi"}}},
+    ),
     # Network paths
     Wrong("no_dns", "the way from web to the DNS on UDP 53 is cut: egress of web is limited by default-deny", {"preflight_paths": PATHS}),
     Wrong("no_way_to_openrouter", "the way from web to OpenRouter on TCP 443 is cut: egress of web", {"preflight_paths": PATHS}),

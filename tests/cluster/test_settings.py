@@ -108,15 +108,17 @@ def openrouter() -> Iterator[str]:
 def seen(cluster: Cluster, openrouter: str, tmp_path_factory: pytest.TempPathFactory) -> Seen:
     folder = tmp_path_factory.mktemp("settings")
     (folder / "models.yml").write_text(json.dumps(MODELS), encoding="utf-8")
-    local = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
-    hosts = {"good": local} | {host: {**local, **merged(cases)} for host, cases in HOSTS.items()}
+    # Variables of hosts, which go over those of the inventory's group_vars.
     common = {
+        "ansible_connection": "local",
+        "ansible_python_interpreter": sys.executable,
         "sophia_namespace": NAMESPACE,
         "settings_folder": str(folder),
-        "preflight_report": f"{folder}/{{{{ inventory_hostname }}}}.json",
         "settings_openrouter": openrouter,
+        "preflight_report": f"{folder}/{{{{ inventory_hostname }}}}.json",
     }
-    inventory = {"all": {"children": {"platform": {"children": {"settings": {"hosts": hosts, "vars": common}}}}}}
+    hosts = {"good": common} | {host: {**common, **merged(cases)} for host, cases in HOSTS.items()}
+    inventory = {"all": {"children": {"platform": {"children": {"settings": {"hosts": hosts}}}}}}
     (folder / "hosts.yml").write_text(json.dumps(inventory), encoding="utf-8")
     playbook = pathlib.Path(sys.executable).parent / "ansible-playbook"
     command = [str(playbook), "-i", "inventories/local", "-i", str(folder / "hosts.yml"), "-e", "site_hosts=settings", "--tags", "preflight", "--forks", "3"]

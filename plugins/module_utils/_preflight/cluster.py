@@ -21,6 +21,7 @@ from ansible_collections.sophia.platform.plugins.module_utils._preflight.judge i
 
 Object = Mapping[str, Any]
 OURS = {"app.kubernetes.io/part-of": "sophia"}
+_MESSAGE_MAX = 280
 
 
 def judge_version(seen: str, minimum: str) -> Iterator[Finding]:
@@ -234,7 +235,10 @@ def _told(message: str) -> str:
     except (ValueError, KeyError, TypeError):
         said = message
     unknown = re.match(r"Failed to find exact match for (\S+)\.(\w+) by", said)
-    return f"the cluster does not know {unknown.group(2)} ({unknown.group(1)})" if unknown else " ".join(said.split())
+    if unknown:
+        return f"the cluster does not know {unknown.group(2)} ({unknown.group(1)})"
+    said = " ".join(said.split())
+    return said if len(said) <= _MESSAGE_MAX else f"{said[:_MESSAGE_MAX]}…"
 
 
 def judge_dry_run(manifests: Sequence[Object], refused: Mapping[int, str], absent: Collection[str] = ()) -> Iterator[Finding]:
