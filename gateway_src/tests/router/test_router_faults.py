@@ -12,7 +12,7 @@ import httpx
 import msgspec
 import pytest
 
-from router.conftest import HEALTH, MODEL, Park, Running, Start
+from router.conftest import HEALTH, MODEL, QUICK, Park, Running, Start
 from standin import Vllm
 
 STREAM: dict[str, Any] = {
@@ -62,6 +62,20 @@ async def test_a_killed_backend_fails_no_request_that_has_not_begun(start: Start
     finally:
         for vllm in vllms:
             vllm.kill()
+
+
+async def test_a_request_waits_for_the_only_backend_to_come_back(start: Start) -> None:
+    vllm = Vllm(*QUICK)
+    try:
+        router = await start([vllm])
+        assert (await router.chat()).status_code == 200
+        vllm.kill()
+        asked = [asyncio.create_task(router.chat(f"Question {number}")) for number in range(4)]
+        await router.until(lambda: router.metric("sophia_router_attempts_total", result="refused") > 0)
+        vllm.start()
+        assert [answer.status_code for answer in await asyncio.gather(*asked)] == [200] * 4
+    finally:
+        vllm.kill()
 
 
 async def test_a_stream_that_is_cut_ends_with_an_error_and_no_end_mark(start: Start, three: list[Vllm]) -> None:

@@ -114,20 +114,27 @@ class Dispatcher:
             return await self._spill(overflow, ask, caller, "down")
         tried: set[str] = set()
         worked = 0
+        again = False
+        until = self._clock() + self._patience(caller, overflow)
         while True:
+            if tried and all(backend.name in tried for backend in self._fleet.able(ask.model)):
+                if overflow is not None:
+                    return await self._spill(overflow, ask, caller, "failed")
+                tried.clear()  # whoever is up first, or again, may have another try
             try:
                 lease = await self._schedule.place(
-                    ask, caller.tenant, self._patience(caller, overflow), without=tried, again=bool(tried)
+                    ask, caller.tenant, until - self._clock(), without=tried, again=again
                 )
             except Refused as refused:
                 if overflow is not None:
-                    return await self._spill(overflow, ask, caller, "failed" if tried else refused.reason)
-                raise self._refusal(refused, ask, caller, tried) from refused
+                    return await self._spill(overflow, ask, caller, refused.reason)
+                raise self._refusal(refused, ask, caller) from refused
             try:
                 return await self._attempt(lease, ask, caller)
             except _Failed as failed:
                 tried.add(lease.backend.name)
                 worked += failed.worked
+                again = True
                 _LOG.warning(
                     "attempt failed", extra={"backend": lease.backend.name, "result": failed.result, "model": ask.model}
                 )
@@ -276,19 +283,17 @@ class Dispatcher:
         if ending not in ("ok", "left"):
             self._metrics.broken_stream("overflow", ending)
 
-    def _refusal(self, refused: Refused, ask: Ask, caller: Caller, tried: set[str]) -> ApiError:
+    def _refusal(self, refused: Refused, ask: Ask, caller: Caller) -> ApiError:
         if caller.deadline is not None and caller.deadline <= self._clock():
             return _deadline()
-        again = refused.retry_after
+        after = refused.retry_after
         if refused.reason == "down":
-            if tried:
-                return Upstream("backends_failed", "The model's servers failed; send the request again.")
             text = f"No server of {ask.model!r} is up."
-            return Unavailable("backends_down", text, retry_after=again or 2 * self.settings.health.interval)
+            return Unavailable("backends_down", text, retry_after=after or 2 * self.settings.health.interval)
         if refused.reason == "full":
-            return TooManyRequests("queue_full", "The queue is full; come again later.", retry_after=again or 1.0)
+            return TooManyRequests("queue_full", "The queue is full; come again later.", retry_after=after or 1.0)
         text = "The queue is longer than this request may wait; come again later."
-        return TooManyRequests("queue_slow", text, retry_after=again or 1.0)
+        return TooManyRequests("queue_slow", text, retry_after=after or 1.0)
 
 
 def _deadline() -> DeadlineExceeded:
