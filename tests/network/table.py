@@ -12,6 +12,7 @@ from .errors import BadTable
 __all__ = ["Path", "Port", "parse"]
 
 HEADER = "| From | To | Ports | Why |"
+STAND_IN = "| From | To | Ports | Instead of |"
 
 
 @dataclass(frozen=True, order=True)
@@ -32,18 +33,24 @@ class Path:
     port: Port
 
 
-def parse(page: str) -> frozenset[Path]:
-    """Every path of the page's table. BadTable where a row cannot be read or there is no table."""
-    paths = frozenset(path for row in _rows(page) for path in _paths(row))
+def parse(page: str, stand_in: bool = False) -> frozenset[Path]:
+    """Every path of the page's table. BadTable where a row cannot be read or there is no table.
+
+    `stand_in`: where the stand-in for OpenRouter runs, the rows of the second table hold as well, each instead of the same source's way to another target.
+    """
+    paths = {path for row in _rows(page, HEADER) for path in _paths(row)}
     if not paths:
         raise BadTable(f"there is no table with the header {HEADER}")
-    return paths
+    for row in _rows(page, STAND_IN) if stand_in else ():
+        added, instead = set(_paths(row)), _names(_cells(row)[3])
+        paths = added | {path for path in paths if not (path.target in instead and path.source in {new.source for new in added})}
+    return frozenset(paths)
 
 
-def _rows(page: str) -> Iterator[str]:
+def _rows(page: str, header: str) -> Iterator[str]:
     lines = iter(page.splitlines())
     for line in lines:
-        if line.strip() == HEADER:
+        if line.strip() == header:
             next(lines, None)
             for row in lines:
                 if not row.startswith("|"):
@@ -52,13 +59,18 @@ def _rows(page: str) -> Iterator[str]:
 
 
 def _paths(row: str) -> Iterator[Path]:
-    cells = [cell.strip().replace("`", "") for cell in row.strip().strip("|").split("|")]
-    if len(cells) != 4 or not all(cells):
-        raise BadTable(f"a row has four cells: {row}")
+    cells = _cells(row)
     for source in _names(cells[0]):
         for target in _names(cells[1]):
             for port in cells[2].split(","):
                 yield Path(source, target, _port(port.strip(), row))
+
+
+def _cells(row: str) -> list[str]:
+    cells = [cell.strip().replace("`", "") for cell in row.strip().strip("|").split("|")]
+    if len(cells) != 4 or not all(cells):
+        raise BadTable(f"a row has four cells: {row}")
+    return cells
 
 
 def _names(cell: str) -> list[str]:

@@ -51,6 +51,12 @@ def test_a_row_that_cannot_be_read_is_told(row):
         parse(page(row))
 
 
+def test_the_stand_in_takes_the_place_of_the_way_out():
+    rows = page("| a, b | out | 443 | why |") + "\n| From | To | Ports | Instead of |\n|---|---|---|---|\n| a | stand-in | 8787 | out |\n"
+    assert parse(rows) == {Path("a", "out", Port(443)), Path("b", "out", Port(443))}
+    assert parse(rows, stand_in=True) == {Path("a", "stand-in", Port(8787)), Path("b", "out", Port(443))}
+
+
 def test_a_page_without_a_table_is_told():
     with pytest.raises(BadTable, match="no table"):
         parse("# Page\n\n| From | To |\n|---|---|\n| a | b |\n")
