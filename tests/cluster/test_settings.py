@@ -85,7 +85,7 @@ def cluster() -> Iterator[Cluster]:
     reached("apply", "-f", "-", body={"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
     reached("apply", "-f", "-", body=DENIED)
     yield reached
-    reached("delete", "namespace", NAMESPACE, "--wait=false")
+    reached("delete", "namespace", NAMESPACE, "--timeout=120s")
 
 
 @pytest.fixture(scope="module")
