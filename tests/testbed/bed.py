@@ -99,8 +99,10 @@ def down(layout: Layout, progress: Progress, keep: bool = False) -> None:
         _stop(layout)
     with progress.step("mounts, network, cgroups"):
         mounts.remove(layout.state)
+        # A build of an image that was ended leaves its container mounted.
+        mounts.remove(layout.cache / "buildah")
         for one in NODES:
-            mounts.remove_sockets(layout.node(one) / "run")
+            mounts.remove_containers(layout.node(one) / "run")
         network.remove(NODES)
         cgroups.remove()
         kernel.restore_limits(layout)
@@ -112,6 +114,7 @@ def down(layout: Layout, progress: Progress, keep: bool = False) -> None:
         if layout.state.exists() and not kept:
             layout.state.rmdir()
         mounts.remove_links(layout.state)
+        mounts.remove_folders()
 
 
 def _stop(layout: Layout) -> None:

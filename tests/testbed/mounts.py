@@ -1,17 +1,23 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Mounts, sockets and links that kubelets and containerds leave behind when they are killed."""
+"""Mounts, sockets, links and folders that kubelets, containerds and their tools leave behind."""
 
 from __future__ import annotations
 
 import os
 import re
+import shutil
 from pathlib import Path
 
 from .shell import run
 
-__all__ = ["below", "remove", "remove_links", "remove_sockets"]
+__all__ = ["below", "remove", "remove_containers", "remove_folders", "remove_links"]
 
 _SHIM_SOCKETS = Path("/run/containerd/s")
+_NAMESPACES = Path("/run/netns")
+_RUNC = Path("/run/containerd/runc/k8s.io")
+_NETWORK_RESULTS = Path("/var/lib/cni/results")
+# At a fixed place whatever the kubelet's own folder is.
+_DEVICE_PLUGINS = Path("/var/lib/kubelet/device-plugins")
 _CONTAINER_LOGS = Path("/var/log/containers")
 
 
@@ -28,15 +34,19 @@ def remove(folder: Path) -> None:
             run("umount", "--lazy", point)
 
 
-def remove_sockets(folder: Path) -> None:
-    """Each shim's socket lies outside containerd's folders, and its path in the file `address` of a container's bundle."""
+def remove_containers(folder: Path) -> None:
+    """Of each container whose bundle lies under a containerd's state folder: its shim's socket, runc's state, and CNI's result.
+
+    They lie outside the folders that containerd is given; the socket's path is in the bundle's file `address`.
+    """
     for address in folder.rglob("io.containerd.runtime.v2.task/*/*/address"):
+        name = address.parent.name
         socket = Path(address.read_text().strip().removeprefix("unix://"))
         if socket.parent == _SHIM_SOCKETS:
             socket.unlink(missing_ok=True)
-    for empty in (_SHIM_SOCKETS, _SHIM_SOCKETS.parent):
-        if empty.is_dir() and not any(empty.iterdir()):
-            empty.rmdir()
+        shutil.rmtree(_RUNC / name, ignore_errors=True)
+        for result in _NETWORK_RESULTS.glob(f"*-{name}-*"):
+            result.unlink()
 
 
 def remove_links(folder: Path) -> None:
@@ -46,5 +56,25 @@ def remove_links(folder: Path) -> None:
     for link in _CONTAINER_LOGS.iterdir():
         if link.is_symlink() and os.readlink(link).startswith(f"{folder}/"):
             link.unlink()
-    if not any(_CONTAINER_LOGS.iterdir()):
-        _CONTAINER_LOGS.rmdir()
+    _remove_empty(_CONTAINER_LOGS)
+
+
+def remove_folders() -> None:
+    """Remove the folders that the bed's programs make at fixed places, as far as nothing else is in them; also what `ip netns` mounts."""
+    for name in ("DEPRECATION", "kubelet.sock", "kubelet_internal_checkpoint"):
+        (_DEVICE_PLUGINS / name).unlink(missing_ok=True)
+    for folder in (_DEVICE_PLUGINS, _NETWORK_RESULTS, _SHIM_SOCKETS, _RUNC):
+        _remove_empty(folder)
+        _remove_empty(folder.parent)
+    _remove_empty(_RUNC.parent.parent)
+    if _NAMESPACES.is_dir() and not any(_NAMESPACES.iterdir()):
+        # On itself, once for each first `ip netns add`; one cannot tell such a mount by its device.
+        for line in Path("/proc/mounts").read_text().splitlines():
+            if line.split(" ")[1] == str(_NAMESPACES):
+                run("umount", _NAMESPACES)
+        _remove_empty(_NAMESPACES)
+
+
+def _remove_empty(folder: Path) -> None:
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()

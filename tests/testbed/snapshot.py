@@ -18,7 +18,8 @@ __all__ = ["difference", "snapshot"]
 _PROGRAMS = re.compile(r"^(etcd|kube-|kubelet|containerd|registry$|runc|coredns|envoy|buildah)")
 _FILES = ("/etc/hosts", "/etc/resolv.conf")
 _FOLDERS = (
-    "/run/netns", "/run/containerd/s", "/var/log/containers", "/var/log/pods", "/var/lib/cni", "/var/lib/kubelet", "/var/lib/sophia-testbed",
+    "/run/netns", "/run/containerd", "/run/containerd/s", "/run/containerd/runc/k8s.io", "/var/log/containers", "/var/log/pods", "/var/lib/cni",
+    "/var/lib/cni/results", "/var/lib/kubelet", "/var/lib/sophia-testbed",
 )
 _SETTINGS = ("fs/inotify/max_user_instances", "fs/inotify/max_user_watches", "net/ipv4/ip_forward", "net/bridge/bridge-nf-call-iptables")
 
