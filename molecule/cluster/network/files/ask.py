@@ -19,7 +19,7 @@ def main(address: str, host: str, authority: str, path: str, count: str, seconds
     connection = http.client.HTTPSConnection(host, context=context)
     connection.sock = sock
     seen: collections.Counter[str] = collections.Counter()
-    for _ in range(int(count)):
+    for _number in range(int(count)):
         connection.request("GET", path)
         answer = connection.getresponse()
         body = answer.read().decode()

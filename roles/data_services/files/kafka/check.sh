@@ -2,7 +2,7 @@
 # Makes a topic, writes a message to it, reads it back and removes the topic. Prints one JSON line.
 # usage: check.sh ADDRESS
 set -u
-. /etc/store-check/programs.sh
+libraries=$(sh /etc/store-check/programs.sh) || exit 1
 address=$1
 topic=store-check-$POD_NAME
 said=/tmp/said

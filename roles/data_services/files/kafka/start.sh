@@ -2,7 +2,7 @@
 # Runs one Kafka node that is broker and controller (KRaft), with its data under /data. CLUSTER_ID and HEAP come from the environment.
 set -eu
 trap 'exit 143' TERM INT
-. /etc/kafka/programs.sh
+libraries=$(sh /etc/kafka/programs.sh)
 
 settings=/tmp/server.properties
 {

@@ -3,6 +3,7 @@
 # usage: access.sh apply | access.sh check      check changes nothing
 set -eu
 . /etc/postgres/programs.sh
+secrets=/run/secrets/sophia
 mode=$1
 
 value() { superuser --command="$1"; }

@@ -64,7 +64,7 @@ class ApiServer:
         self.stamped(self.objects[SECRET])
 
     def answer(self, method, path, body):
-        path, _, query = path.partition("?")
+        path, _mark, query = path.partition("?")
         if method == "GET" and path == PODS:
             assert urllib.parse.parse_qs(query) == {"labelSelector": ["app=gateway"]}
             return 200, {"items": self.pods}
@@ -262,7 +262,11 @@ def test_a_kill_at_any_write_is_made_good_by_the_next_run(api, sandbox, rotate, 
     monkeypatch.setattr(f"{SecretSlots.__module__}.LEASE_SECONDS", 0)
     monkeypatch.setattr(f"{SecretSlots.__module__}.LOOK_SECONDS", 0.001)
     writes = Writes(_http.Client.request)
-    monkeypatch.setattr(_http.Client, "request", lambda *args, **options: writes(*args, **options))
+
+    def request(*args, **options):
+        return writes(*args, **options)
+
+    monkeypatch.setattr(_http.Client, "request", request)
     api.pods = [pod("a")]
     rotate()
     for point in range(1, 100):
