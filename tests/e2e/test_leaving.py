@@ -62,7 +62,7 @@ def question(path: str) -> dict[str, Any]:
 def settles(bed: Bed) -> None:
     """Nothing stays open upstream, and what it billed is booked."""
     bed.faults([])
-    end = time.monotonic() + 120  # what has no generation to ask for is looked for every half a minute
+    end = time.monotonic() + 120  # reconciliation looks again after half a minute at most
     while bed.truth(summary=True)["open"] or booked(bed) != bed.truth(summary=True)["totals"]["cost_nano"]:
         assert time.monotonic() < end, "still open upstream, or not booked"
         time.sleep(0.1)
