@@ -244,14 +244,18 @@ def test_pieces_arrive_however_the_network_cuts_them(pieces: list[bytes], cuts: 
                 await asyncio.sleep(0)
             writer.write(rest)
             writer.close()
-            await writer.wait_closed()
+            with contextlib.suppress(ConnectionError):
+                await writer.wait_closed()
+            over.set()
 
+        over = asyncio.Event()
         listener = await asyncio.start_server(answer, "127.0.0.1", 0)
         client = Http1Upstream(UpstreamSettings(base_url=f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}"))
         try:
             assert await body_of(client, stream=True) == b"".join(pieces)
         finally:
             await client.close()
+            await over.wait()
             listener.close()
             await listener.wait_closed()
 

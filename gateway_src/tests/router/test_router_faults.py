@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from pathlib import Path
 from typing import Any
@@ -193,14 +194,18 @@ async def test_a_client_that_leaves_stops_its_backend(start: Start, parked: Park
 async def test_the_trace_context_and_the_servers_own_key_are_passed_on(start: Start, tmp_path: Path) -> None:
     seen: list[dict[str, str]] = []
 
+    writers: list[asyncio.StreamWriter] = []
+
     async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while head := (await reader.readuntil(b"\r\n\r\n")).decode():
-            fields = dict(line.split(": ", 1) for line in head.split("\r\n")[1:] if ": " in line)
-            await reader.readexactly(int(fields.get("content-length", "0")))
-            if head.startswith("POST"):
-                seen.append(fields)
-            body = b'{"object": "list", "data": [{"id": "sophia-local"}]}'
-            writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%s" % (len(body), body))
+        writers.append(writer)
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            while head := (await reader.readuntil(b"\r\n\r\n")).decode():
+                fields = dict(line.split(": ", 1) for line in head.split("\r\n")[1:] if ": " in line)
+                await reader.readexactly(int(fields.get("content-length", "0")))
+                if head.startswith("POST"):
+                    seen.append(fields)
+                body = b'{"object": "list", "data": [{"id": "sophia-local"}]}'
+                writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%s" % (len(body), body))
 
     server = await asyncio.start_server(listen, "127.0.0.1", 0)
     key = tmp_path / "vllm.key"
@@ -221,3 +226,7 @@ async def test_the_trace_context_and_the_servers_own_key_are_passed_on(start: St
         assert "x-sophia-tenant" not in fields
     finally:
         server.close()
+        for writer in writers:
+            writer.close()
+            with contextlib.suppress(ConnectionError):
+                await writer.wait_closed()
