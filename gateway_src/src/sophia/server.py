@@ -5,15 +5,16 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import socket
 from collections.abc import Callable
 from contextlib import suppress
 
 import uvicorn
 
-from sophia.process import SOCKETS, bind
+from sophia.process import SOCKETS, Control, bind
 
-__all__ = ["Server", "configure", "listeners", "new_loop"]
+__all__ = ["Server", "configure", "listeners", "new_loop", "serve"]
 
 _LAME_DUCK = 2.0
 
@@ -46,6 +47,35 @@ class Server(uvicorn.Server):
     async def _emptied(self) -> None:
         while self.server_state.connections and not self.force_exit:  # noqa: ASYNC110 - uvicorn has no event for it
             await asyncio.sleep(0.02)
+
+
+async def serve(
+    app: Callable[..., object],
+    metrics_app: Callable[..., object],
+    sockets: list[socket.socket],
+    drain: float,
+    control: Control,
+    on_drain: Callable[[], None],
+) -> None:
+    """Serve the API on the first socket and the metrics on the second, until SIGTERM or until the parent is gone.
+
+    Requests under way at the end have `drain` seconds; `on_drain` is called when it begins.
+    """
+
+    def draining() -> None:
+        on_drain()
+        control.say("draining")
+
+    api = Server(configure(app, drain), draining)
+    metrics = Server(configure(metrics_app, 1))
+    orphaned = asyncio.create_task(control.orphaned(), name="parent watch")
+    orphaned.add_done_callback(lambda task: None if task.cancelled() else api.handle_exit(signal.SIGTERM, None))
+    serving = asyncio.create_task(metrics._serve(sockets[1:2]), name="metrics")
+    control.say("ready")
+    await api.serve(sockets=sockets[:1])
+    metrics.should_exit = True
+    orphaned.cancel()
+    await serving
 
 
 def configure(app: Callable[..., object], drain: float) -> uvicorn.Config:

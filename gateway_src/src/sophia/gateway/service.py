@@ -180,6 +180,10 @@ class Service:
         self._start(self.flags.run())
         self._start(self._refresh_catalogue())
 
+    def drain(self) -> None:
+        """Be ready no more; what is under way goes on."""
+        self.draining = True
+
     async def close(self) -> None:
         """Settle what can be settled, and let go of everything."""
         for task in self._tasks:

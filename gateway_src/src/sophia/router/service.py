@@ -60,6 +60,10 @@ class Service:
         """Probe the backends once, then go on probing. A backend that is down keeps nobody from starting."""
         await self.fleet.open()
 
+    def drain(self) -> None:
+        """Be ready no more; what is under way goes on."""
+        self.draining = True
+
     async def close(self) -> None:
         """Stop."""
         if self._reloading is not None:

@@ -12,7 +12,7 @@ from sophia import logs
 from sophia.process import Control
 from sophia.router.service import Service
 from sophia.router.settings import Settings, load
-from sophia.server import Server, configure, listeners, new_loop
+from sophia.server import listeners, new_loop, serve
 from sophia.settings import SettingsError
 
 __all__ = ["run"]
@@ -34,21 +34,8 @@ async def _serve(settings: Settings, path: Path) -> None:
             except SettingsError as error:
                 _LOG.error("configuration not reloaded", extra={"problems": error.problems})
 
-        def draining() -> None:
-            service.draining = True
-            control.say("draining")
-
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload)
-        router = Server(configure(service.app, settings.drain), draining)
-        metrics = Server(configure(service.metrics_app, 1))
-        orphaned = asyncio.create_task(control.orphaned(), name="parent watch")
-        orphaned.add_done_callback(lambda task: None if task.cancelled() else router.handle_exit(signal.SIGTERM, None))
-        serving = asyncio.create_task(metrics._serve(sockets[1:2]), name="metrics")
-        control.say("ready")
-        await router.serve(sockets=sockets[:1])
-        metrics.should_exit = True
-        orphaned.cancel()
-        await serving
+        await serve(service.app, service.metrics_app, sockets, settings.drain, control, service.drain)
     finally:
         await service.close()
 
