@@ -15,7 +15,7 @@ import os
 import stat
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 from urllib.parse import urlsplit
 
 import msgspec
@@ -31,8 +31,15 @@ __all__ = [
     "StoreSettings",
     "TelemetrySettings",
     "UpstreamSettings",
+    "check_secret",
     "load",
+    "read",
+    "to_path",
+    "under",
 ]
+
+
+T = TypeVar("T")
 
 
 class SettingsError(Exception):
@@ -153,14 +160,7 @@ def load(path: Path, environment: Mapping[str, str] | None = None) -> Settings:
         SettingsError: with every problem at once.
     """
     environment = os.environ if environment is None else environment
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except OSError as error:
-        raise SettingsError([f"{path}: {error.strerror}: give an existing file with --config"]) from error
-    except yaml.YAMLError as error:
-        raise SettingsError([f"{path}: not YAML: {error}"]) from error
-    if not isinstance(raw, dict):
-        raise SettingsError([f"{path}: the top level must be a mapping of settings"])
+    raw = read(path)
     problems: list[str] = []
     _override(raw, environment, problems)
     settings = _convert(raw, problems)
@@ -170,6 +170,23 @@ def load(path: Path, environment: Mapping[str, str] | None = None) -> Settings:
     if problems or settings is None:
         raise SettingsError([f"{path}: {problem}" for problem in problems])
     return settings
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The mapping of settings in a YAML file.
+
+    Raises:
+        SettingsError: there is none.
+    """
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except OSError as error:
+        raise SettingsError([f"{path}: {error.strerror}: give an existing file with --config"]) from error
+    except yaml.YAMLError as error:
+        raise SettingsError([f"{path}: not YAML: {error}"]) from error
+    if not isinstance(raw, dict):
+        raise SettingsError([f"{path}: the top level must be a mapping of settings"])
+    return raw
 
 
 def _override(raw: dict[str, Any], environment: Mapping[str, str], problems: list[str]) -> None:
@@ -211,7 +228,7 @@ def _convert(raw: dict[str, Any], problems: list[str]) -> Settings | None:
             value = _convert_section(name, field.type, value, problems)
         if len(problems) == before:
             try:
-                values[name] = msgspec.convert(value, field.type, dec_hook=_path)
+                values[name] = msgspec.convert(value, field.type, dec_hook=to_path)
             except msgspec.ValidationError as error:
                 problems.append(f"{name}: {error}")
     return None if problems else Settings(**values)
@@ -224,27 +241,33 @@ def _convert_section(section: str, kind: type[msgspec.Struct], raw: dict[str, An
             problems.append(f"{section}.{name}: unknown setting; known are {', '.join(sorted(fields))}")
             continue
         try:
-            msgspec.convert(value, fields[name].type, dec_hook=_path)
+            msgspec.convert(value, fields[name].type, dec_hook=to_path)
         except msgspec.ValidationError as error:
             problems.append(f"{section}.{name}: {error}")
     return raw
 
 
-def _path(kind: type, value: Any) -> Any:
+def to_path(kind: type, value: Any) -> Any:
+    """msgspec's `dec_hook` for settings: a text as a path, `~` expanded."""
     if kind is Path and isinstance(value, str):
         return Path(value).expanduser()
     raise msgspec.ValidationError(f"Expected a path, got {type(value).__name__}")
 
 
-def _resolve(settings: Settings, base: Path) -> Settings:
-    def under(value: Any) -> Any:
-        if isinstance(value, Path):
-            return value if value.is_absolute() else base / value
-        if isinstance(value, msgspec.Struct):
-            return msgspec.structs.replace(value, **{f: under(getattr(value, f)) for f in value.__struct_fields__})
-        return value
+def under(base: Path, value: T) -> T:
+    """A value with every relative path in it taken from the folder `base`."""
+    found: Any = value
+    if isinstance(value, Path):
+        found = base / value
+    elif isinstance(value, msgspec.Struct):
+        found = msgspec.structs.replace(value, **{f: under(base, getattr(value, f)) for f in value.__struct_fields__})
+    elif isinstance(value, list):
+        found = [under(base, item) for item in value]
+    return cast("T", found)
 
-    resolved: Settings = under(settings)
+
+def _resolve(settings: Settings, base: Path) -> Settings:
+    resolved = under(base, settings)
     if not resolved.stores.database:
         database = f"sqlite:///{resolved.state_dir / 'gateway.db'}"
         stores = msgspec.structs.replace(resolved.stores, database=database)
@@ -260,7 +283,7 @@ def _check(settings: Settings) -> list[str]:
         problems.append("upstream.base_url: must be an http or https URL, as https://openrouter.ai/api/v1")
     if settings.upstream.client not in ("http1", "pyreqwest", "aiohttp"):
         problems.append("upstream.client: must be http1, pyreqwest or aiohttp")
-    problems += _check_secret("upstream.key_files.primary", settings.upstream.key_files.primary)
+    problems += check_secret("upstream.key_files.primary", settings.upstream.key_files.primary)
     for name, secret in (
         ("upstream.management_key_file", settings.upstream.management_key_file),
         ("admin_key_file", settings.admin_key_file),
@@ -268,7 +291,7 @@ def _check(settings: Settings) -> list[str]:
         ("stores.redis_password_file", settings.stores.redis_password_file),
     ):
         if secret is not None:
-            problems += _check_secret(name, secret)
+            problems += check_secret(name, secret)
     for name, file in (("models_file", settings.models_file), ("flags_file", settings.flags_file)):
         if file is not None and not file.is_file():
             problems.append(f"{name}: no file {file}")
@@ -289,7 +312,8 @@ def _check_address(name: str, value: str) -> list[str]:
     return []
 
 
-def _check_secret(name: str, path: Path) -> list[str]:
+def check_secret(name: str, path: Path) -> list[str]:
+    """What is wrong with the file of a secret, a line each; `name` is the setting that names it."""
     try:
         mode = path.stat().st_mode
         content = path.read_text(encoding="utf-8").strip()

@@ -6,15 +6,13 @@ Secrets are never settings: a setting names the file (mode 0600) that holds one.
 
 from __future__ import annotations
 
-import stat
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
-import yaml
 
-from sophia.settings import SettingsError
+from sophia.settings import SettingsError, check_secret, read, to_path, under
 
 __all__ = [
     "AffinitySettings",
@@ -122,18 +120,11 @@ def load(path: Path) -> Settings:
     Raises:
         SettingsError: with every problem at once.
     """
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except OSError as error:
-        raise SettingsError([f"{path}: {error.strerror}: give an existing file with --config"]) from error
-    except yaml.YAMLError as error:
-        raise SettingsError([f"{path}: not YAML: {error}"]) from error
-    if not isinstance(raw, dict):
-        raise SettingsError([f"{path}: the top level must be a mapping of settings"])
+    raw = read(path)
     problems: list[str] = []
     settings = _convert(raw, problems)
     if settings is not None:
-        settings = _resolve(settings, path.resolve().parent)
+        settings = under(path.resolve().parent, settings)
         problems += _check(settings)
     if problems or settings is None:
         raise SettingsError([f"{path}: {problem}" for problem in problems])
@@ -154,32 +145,12 @@ def _convert(raw: dict[str, Any], problems: list[str]) -> Settings | None:
             problems.append(f"{name}: unknown setting; known are {', '.join(sorted(fields))}")
             continue
         try:
-            values[name] = msgspec.convert(value, fields[name].type, dec_hook=_path)
+            values[name] = msgspec.convert(value, fields[name].type, dec_hook=to_path)
         except msgspec.ValidationError as error:
             problems.append(f"{name}: {error}")
     if "backends" not in raw:
         problems.append("backends: name at least one, with name and url")
     return None if problems else Settings(**values)
-
-
-def _path(kind: type, value: Any) -> Any:
-    if kind is Path and isinstance(value, str):
-        return Path(value).expanduser()
-    raise msgspec.ValidationError(f"Expected a path, got {type(value).__name__}")
-
-
-def _resolve(settings: Settings, base: Path) -> Settings:
-    def under(value: Any) -> Any:
-        if isinstance(value, Path):
-            return value if value.is_absolute() else base / value
-        if isinstance(value, msgspec.Struct):
-            return msgspec.structs.replace(value, **{f: under(getattr(value, f)) for f in value.__struct_fields__})
-        if isinstance(value, list):
-            return [under(item) for item in value]
-        return value
-
-    resolved: Settings = under(settings)
-    return resolved
 
 
 def _check(settings: Settings) -> list[str]:
@@ -189,7 +160,7 @@ def _check(settings: Settings) -> list[str]:
         if not host or not port.isdigit() or int(port) > 65535:
             problems.append(f"{name}: must be HOST:PORT, as 127.0.0.1:8081")
     if settings.key_file is not None:
-        problems += _check_secret("key_file", settings.key_file)
+        problems += check_secret("key_file", settings.key_file)
     problems += _check_backends(settings.backends)
     if settings.affinity.bound < 1:
         problems.append("affinity.bound: must be at least 1: the average itself is always reached")
@@ -204,7 +175,7 @@ def _check(settings: Settings) -> list[str]:
     ]
     if settings.overflow is not None:
         problems += _check_url("overflow.url", settings.overflow.url)
-        problems += _check_secret("overflow.key_file", settings.overflow.key_file)
+        problems += check_secret("overflow.key_file", settings.overflow.key_file)
     if settings.attempts < 1:
         problems.append("attempts: must be at least 1")
     if settings.log_level not in ("debug", "info", "warning", "error"):
@@ -222,7 +193,7 @@ def _check_backends(backends: list[BackendSettings]) -> list[str]:
         if backend.concurrency < 1:
             problems.append(f"{where}.concurrency: must be at least 1")
         if backend.key_file is not None:
-            problems += _check_secret(f"{where}.key_file", backend.key_file)
+            problems += check_secret(f"{where}.key_file", backend.key_file)
     return problems
 
 
@@ -231,17 +202,3 @@ def _check_url(name: str, url: str) -> list[str]:
     if parts.scheme not in ("http", "https") or not parts.hostname:
         return [f"{name}: must be an http or https URL, as http://vllm-0:8000, not {url!r}"]
     return []
-
-
-def _check_secret(name: str, path: Path) -> list[str]:
-    try:
-        mode = path.stat().st_mode
-        content = path.read_text(encoding="utf-8").strip()
-    except OSError as error:
-        return [f"{name}: {path}: {error.strerror}; write the secret there with mode 0600"]
-    problems = []
-    if mode & (stat.S_IRWXG | stat.S_IRWXO) & ~stat.S_IRGRP:
-        problems.append(f"{name}: {path} can be read by others; chmod 0600 it")
-    if not content:
-        problems.append(f"{name}: {path} is empty")
-    return problems
