@@ -8,13 +8,13 @@ then counted, so that `every_nth` and `times` are per rule. Which kinds there ar
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
 
-__all__ = ["Armed", "Counted", "Match"]
+__all__ = ["Armed", "Counted", "Match", "written"]
 
 
 class Match(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -42,6 +42,7 @@ class Matching(Protocol):
 
 
 R = TypeVar("R", bound=Matching)
+F = TypeVar("F")
 
 
 @dataclass(slots=True)
@@ -84,3 +85,15 @@ class Counted(Generic[R]):
             return False
         armed.struck += 1
         return True
+
+
+def written(text: str, kind: type[F], arguments: Mapping[str, Sequence[str]]) -> F:
+    """The fault that a request asks for itself, as ``kind[:argument[:argument]]``; `arguments` names those of a kind.
+
+    Raises:
+        msgspec.ValidationError: there is none like that.
+    """
+    word, *given = text.strip().split(":")
+    values: dict[str, Any] = {"kind": word}
+    values.update(zip(arguments.get(word, ()), given, strict=False))
+    return msgspec.convert(values, kind, strict=False)

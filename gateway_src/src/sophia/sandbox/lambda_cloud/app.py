@@ -4,11 +4,10 @@
 from __future__ import annotations
 
 import asyncio
-import socket
-import struct
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
+from contextlib import suppress
 from urllib.parse import parse_qsl
+
+from sophia.sandbox.wire import ConnectionGone, Receive, Scope, Send, cut, gone, lifespan
 
 from .cloud import Cloud
 from .config import Config
@@ -16,13 +15,6 @@ from .errors import CloudError
 from .wire import Answer, Request
 
 __all__ = ["Application", "create_app"]
-
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-
-_RESET = struct.pack("ii", 1, 0)  # SO_LINGER on, zero seconds: close sends RST
 
 
 class Application:
@@ -33,7 +25,7 @@ class Application:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
-            await _lifespan(receive, send)
+            await lifespan(receive, send)
             return
         if scope["type"] != "http":
             raise RuntimeError(f"the sandbox speaks HTTP only, not {scope['type']}")
@@ -41,10 +33,11 @@ class Application:
         if answer is None:
             return
         if answer.delivery == "never":
-            await _gone(receive)
+            await gone(receive)
             return
         if answer.delivery == "reset":
-            await _cut(scope, receive)
+            with suppress(ConnectionGone):
+                await cut(scope, receive, reset=True)
             return
         if answer.delay:
             await asyncio.sleep(answer.delay)
@@ -78,27 +71,3 @@ class Application:
 def create_app(config: Config | None = None) -> Application:
     """The stand-in as an ASGI application."""
     return Application(config or Config())
-
-
-async def _lifespan(receive: Receive, send: Send) -> None:
-    while True:
-        message = await receive()
-        await send({"type": f"{message['type']}.complete"})
-        if message["type"] == "lifespan.shutdown":
-            return
-
-
-async def _gone(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
-
-
-async def _cut(scope: Scope, receive: Receive) -> None:
-    """Break the connection, with RST where `server` runs the app."""
-    transport = scope.get("extensions", {}).get("sophia.transport")
-    if transport is None:
-        raise ConnectionResetError("cut on purpose")
-    transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-    transport.abort()
-    # The server must have seen the end before this call returns, else it would still write an error.
-    await _gone(receive)

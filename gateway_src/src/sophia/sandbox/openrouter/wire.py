@@ -4,14 +4,14 @@
 from __future__ import annotations
 
 import asyncio
-import socket
-import struct
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any
 from urllib.parse import parse_qsl
 
 import msgspec
+
+from sophia.sandbox import wire
+from sophia.sandbox.wire import ConnectionGone, Receive, Scope, Send
 
 from .errors import VendorError
 from .faults import Fault
@@ -19,21 +19,11 @@ from .records import Key
 
 __all__ = ["ConnectionGone", "Exchange", "Receive", "ResetNow", "Scope", "Send", "encode"]
 
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-
 # Decimal as a JSON number: money never passes through a float.
 encode = msgspec.json.Encoder(decimal_format="number").encode
 
 _JSON = (b"content-type", b"application/json")
 _SSE = (b"content-type", b"text/event-stream; charset=utf-8")
-RESET = struct.pack("ii", 1, 0)  # SO_LINGER on, zero seconds: close sends RST
-
-
-class ConnectionGone(Exception):
-    """The connection was closed on purpose; there is nobody left to answer."""
 
 
 class ResetNow(Exception):
@@ -167,24 +157,9 @@ class Exchange:
             self._watch = None
 
     async def cut(self, *, reset: bool) -> None:
-        """Close the connection here and now, with RST for `reset`. Always raises.
-
-        `ConnectionGone` where `server` runs the app; `ConnectionResetError` under a server that gives no access to its
-        connections, which then closes them itself.
-        """
+        """See `sophia.sandbox.wire.cut`."""
         self.stop_watching()
-        transport = self.scope.get("extensions", {}).get("sophia.transport")
-        if transport is not None:
-            if reset:
-                raw = transport.get_extra_info("socket")
-                raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
-                transport.abort()
-            else:
-                transport.close()
-            # The server must have seen the end before this call returns, else it would still write an error.
-            await self._wait_gone()
-            raise ConnectionGone
-        raise ConnectionResetError("cut on purpose")
+        await wire.cut(self.scope, self._receive, reset=reset)
 
     async def _start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
         fault = self.fault
@@ -212,6 +187,5 @@ class Exchange:
             await self.pause(seconds)
 
     async def _wait_gone(self) -> None:
-        while (await self._receive())["type"] != "http.disconnect":
-            pass
+        await wire.gone(self._receive)
         self._gone = True

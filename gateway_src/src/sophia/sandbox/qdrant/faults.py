@@ -7,11 +7,11 @@ for a fault itself with the header ``x-sandbox-fault: kind[:argument[:argument]]
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 
-from sophia.sandbox.faults import Counted, Match
+from sophia.sandbox.faults import Counted, Match, written
 
 from .errors import ServiceError
 
@@ -64,11 +64,8 @@ class Faults(Counted[Rule]):
 
 def parse(text: str) -> Fault:
     """A fault from a header: ``status:429:2`` (status, Retry-After), ``slow:5``, ``reset``. Raises `ServiceError`."""
-    kind, *arguments = text.strip().split(":")
-    values: dict[str, Any] = {"kind": kind}
-    values.update(zip(ARGUMENTS.get(kind, ()), arguments, strict=False))
     try:
-        fault = msgspec.convert(values, Fault, strict=False)
+        fault = written(text, Fault, ARGUMENTS)
     except msgspec.ValidationError as error:
         raise ServiceError(400, f"x-sandbox-fault: {error}") from error
     check(fault)

@@ -4,35 +4,26 @@
 from __future__ import annotations
 
 import asyncio
-import socket
-import struct
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
-from contextlib import suppress
-from typing import Any, TypeVar
+from collections.abc import AsyncIterator
+from typing import TypeVar
 from urllib.parse import parse_qsl
 
 import msgspec
 import orjson
+
+from sophia.sandbox import wire
+from sophia.sandbox.wire import ConnectionGone, Receive, Scope, Send
 
 from .errors import ServiceError
 from .faults import Fault
 
 __all__ = ["ConnectionGone", "Exchange", "Receive", "Scope", "Send"]
 
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
 Body = TypeVar("Body")
 
-RESET = struct.pack("ii", 1, 0)  # SO_LINGER on, zero seconds: close sends RST
 # The server writes a 32-bit float as the shortest decimal that reads back the same; so does orjson for NumPy's.
 _OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
-
-
-class ConnectionGone(Exception):
-    """The connection was closed on purpose; there is nobody left to answer."""
 
 
 class Exchange:
@@ -107,7 +98,7 @@ class Exchange:
         if fault is not None and fault.kind == "reset_after_accept":
             await self.cut(reset=True)
         if fault is not None and fault.kind == "timeout_after_success":
-            await self._wait_gone()
+            await wire.gone(self._receive)
             raise ConnectionGone
         await self._send({"type": "http.response.start", "status": status, "headers": fields})
         if fault is not None and fault.kind == "cut":
@@ -120,25 +111,5 @@ class Exchange:
         await asyncio.sleep(seconds)
 
     async def cut(self, *, reset: bool) -> None:
-        """Close the connection here and now, with RST for `reset`. Always raises.
-
-        `ConnectionGone` where `server` runs the app; `ConnectionResetError` under a server that gives no access to its
-        connections, which then closes them itself.
-        """
-        transport = self.scope.get("extensions", {}).get("sophia.transport")
-        if transport is None:
-            raise ConnectionResetError("cut on purpose")
-        if reset:
-            raw = transport.get_extra_info("socket")
-            with suppress(OSError):
-                raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
-            transport.abort()
-        else:
-            transport.close()
-        # The server must have seen the end before this call returns, else it would still write an error.
-        await self._wait_gone()
-        raise ConnectionGone
-
-    async def _wait_gone(self) -> None:
-        while (await self._receive())["type"] != "http.disconnect":
-            pass
+        """See `sophia.sandbox.wire.cut`."""
+        await wire.cut(self.scope, self._receive, reset=reset)

@@ -14,6 +14,8 @@ from typing import Any
 
 import msgspec
 
+from sophia.sandbox.wire import lifespan
+
 from . import answers
 from .blocks import count
 from .bodies import Chat, Completion, Embedding
@@ -65,7 +67,7 @@ class Application:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
-            await _lifespan(receive, send)
+            await lifespan(receive, send)
             return
         if scope["type"] != "http":
             raise RuntimeError(f"the sandbox speaks HTTP only, not {scope['type']}")
@@ -207,16 +209,6 @@ class Application:
         self.engine.pace = 1.0
         self.engine.blocks.forget()
         await exchange.reply({"reset": True})
-
-
-async def _lifespan(receive: Receive, send: Send) -> None:
-    while True:
-        message = await receive()
-        if message["type"] == "lifespan.startup":
-            await send({"type": "lifespan.startup.complete"})
-        elif message["type"] == "lifespan.shutdown":
-            await send({"type": "lifespan.shutdown.complete"})
-            return
 
 
 def create_app(config: Config | None = None) -> Application:

@@ -7,11 +7,11 @@ itself with the header ``x-sandbox-fault: kind[:argument[:argument]]``.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 
-from sophia.sandbox.faults import Counted, Match
+from sophia.sandbox.faults import Counted, Match, written
 
 from .errors import ServiceError
 
@@ -75,11 +75,8 @@ def parse(text: str) -> Fault:
     Raises:
         ServiceError: 400, the text names none.
     """
-    kind, *arguments = text.strip().split(":")
-    values: dict[str, Any] = {"kind": kind}
-    values.update(zip(_ARGUMENTS.get(kind, ()), arguments, strict=False))
     try:
-        fault = msgspec.convert(values, Fault, strict=False)
+        fault = written(text, Fault, _ARGUMENTS)
     except msgspec.ValidationError as error:
         raise ServiceError(400, f"x-sandbox-fault: {error}") from error
     _check(fault)

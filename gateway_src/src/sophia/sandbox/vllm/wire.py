@@ -4,32 +4,23 @@
 from __future__ import annotations
 
 import asyncio
-import socket
-import struct
-from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import msgspec
+
+from sophia.sandbox import wire
+from sophia.sandbox.wire import ConnectionGone, Receive, Scope, Send
 
 from .errors import ServiceError
 from .faults import Fault
 
 __all__ = ["ConnectionGone", "Exchange", "Receive", "Scope", "Send"]
 
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
 Body = TypeVar("Body")
 
-_RESET = struct.pack("ii", 1, 0)  # SO_LINGER on, zero seconds: close sends RST
 _JSON = (b"content-type", b"application/json")
 _SSE = (b"content-type", b"text/event-stream; charset=utf-8")
-
-
-class ConnectionGone(Exception):
-    """The client went away, or the connection was closed on purpose; there is nobody left to answer."""
 
 
 class Exchange:
@@ -114,28 +105,11 @@ class Exchange:
 
     async def gone(self) -> None:
         """Return when the client has gone."""
-        while (await self._receive())["type"] != "http.disconnect":
-            pass
+        await wire.gone(self._receive)
 
     async def cut(self, *, reset: bool) -> None:
-        """Close the connection here and now, with RST for `reset`. Always raises.
-
-        `ConnectionGone` where `server` runs the app; `ConnectionResetError` under a server that gives no access to its
-        connections, which then closes them itself.
-        """
-        transport = self.scope.get("extensions", {}).get("sophia.transport")
-        if transport is None:
-            raise ConnectionResetError("cut on purpose")
-        if reset:
-            raw = transport.get_extra_info("socket")
-            with suppress(OSError):
-                raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-            transport.abort()
-        else:
-            transport.close()
-        # The server must have seen the end before this call returns, else it would still write an error.
-        await self.gone()
-        raise ConnectionGone
+        """See `sophia.sandbox.wire.cut`."""
+        await wire.cut(self.scope, self._receive, reset=reset)
 
     async def _write(self, data: bytes) -> None:
         await self._send({"type": "http.response.body", "body": b"data: " + data + b"\n\n", "more_body": True})
