@@ -26,7 +26,7 @@ from pyreqwest.response import Response
 
 from sophia.settings import UpstreamSettings
 
-__all__ = ["Lost", "NotSent", "PyreqwestUpstream", "Reply", "Stalled", "Upstream", "UpstreamFailure"]
+__all__ = ["Lost", "NotSent", "PyreqwestUpstream", "Reply", "Stalled", "Upstream", "UpstreamFailure", "together"]
 
 _CONNECT_STEP = "client error (Connect)"
 _GRACE = 1.0
@@ -64,6 +64,18 @@ class Reply(Protocol):
 
     async def close(self) -> None:
         """Give the connection back, or close it where the body has not been read to its end."""
+
+
+async def together(chunks: AsyncIterator[bytes], limit: int) -> bytes:
+    """A body in one. Raises `Lost` where it is longer than `limit` bytes."""
+    parts: list[bytes] = []
+    size = 0
+    async for part in chunks:
+        size += len(part)
+        if size > limit:
+            raise Lost(f"the answer is longer than {limit} bytes")
+        parts.append(part)
+    return b"".join(parts)
 
 
 class Upstream(Protocol):
@@ -171,14 +183,7 @@ class _Streamed:
         return self._response.get_header(name)
 
     async def read(self, limit: int) -> bytes:
-        parts: list[bytes] = []
-        size = 0
-        async for part in self.chunks(30.0):
-            size += len(part)
-            if size > limit:
-                raise Lost(f"the answer is longer than {limit} bytes")
-            parts.append(part)
-        return b"".join(parts)
+        return await together(self.chunks(30.0), limit)
 
     async def chunks(self, idle: float) -> AsyncIterator[bytes]:
         reader = self._response.body_reader

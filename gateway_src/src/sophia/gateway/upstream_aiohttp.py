@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Mapping
 
 import aiohttp
 
-from sophia.gateway.upstream import Lost, NotSent, Reply, Stalled, UpstreamFailure
+from sophia.gateway.upstream import Lost, NotSent, Reply, Stalled, UpstreamFailure, together
 from sophia.settings import UpstreamSettings
 
 __all__ = ["AiohttpUpstream"]
@@ -79,14 +79,7 @@ class _AiohttpReply:
         return self._response.headers.get(name)
 
     async def read(self, limit: int) -> bytes:
-        parts: list[bytes] = []
-        size = 0
-        async for part in self.chunks(60.0):
-            size += len(part)
-            if size > limit:
-                raise Lost(f"the answer is longer than {limit} bytes")
-            parts.append(part)
-        return b"".join(parts)
+        return await together(self.chunks(60.0), limit)
 
     async def chunks(self, idle: float) -> AsyncIterator[bytes]:
         if self._body is not None:

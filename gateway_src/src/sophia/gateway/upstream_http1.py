@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 
 import httptools
 
-from sophia.gateway.upstream import Lost, NotSent, Reply, Stalled, UpstreamFailure
+from sophia.gateway.upstream import Lost, NotSent, Reply, Stalled, UpstreamFailure, together
 from sophia.settings import UpstreamSettings
 
 __all__ = ["Http1Upstream"]
@@ -318,14 +318,7 @@ class _Answer:
         """See `Reply.read`."""
         if self._whole and len(self._parts) == 1 and self.size <= limit:
             return self._parts[0]
-        parts: list[bytes] = []
-        size = 0
-        async for part in self.chunks(_IDLE):
-            size += len(part)
-            if size > limit:
-                raise Lost(f"the answer is longer than {limit} bytes")
-            parts.append(part)
-        return b"".join(parts)
+        return await together(self.chunks(_IDLE), limit)
 
     async def chunks(self, idle: float) -> AsyncIterator[bytes]:
         """See `Reply.chunks`."""
