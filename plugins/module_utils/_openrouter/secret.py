@@ -44,7 +44,7 @@ from ansible_collections.sophia.platform.plugins.module_utils._errors import (
 )
 from ansible_collections.sophia.platform.plugins.module_utils._http import Client, segment
 from ansible_collections.sophia.platform.plugins.module_utils._openrouter.model import Secret
-from ansible_collections.sophia.platform.plugins.module_utils._openrouter.slots import PLACES, SECONDARY
+from ansible_collections.sophia.platform.plugins.module_utils._openrouter.slots import PLACES, SECONDARY, journal_of
 
 JOURNAL = "platform.sophia/rotation"
 LEASE_SECONDS = 15
@@ -112,16 +112,7 @@ class SecretSlots:
     def load_journal(self) -> dict[str, Any]:
         """Look at the Secret anew, and return the journal in it."""
         self._lease.renew()
-        text = self._annotations(self._read()).get(JOURNAL)
-        if text is None:
-            return {}
-        try:
-            journal = json.loads(text)
-        except ValueError:
-            journal = None
-        if not isinstance(journal, dict):
-            raise StateConflict(f"the annotation {JOURNAL} of {self._name} cannot be read: restore or remove it", code="journal")
-        return journal
+        return journal_of(self._annotations(self._read()).get(JOURNAL), f"the annotation {JOURNAL} of {self._name}")
 
     def save_journal(self, journal: dict[str, Any]) -> None:
         self._write({"metadata": {"annotations": {JOURNAL: json.dumps(journal, sort_keys=True)}}})

@@ -37,6 +37,19 @@ PREVIOUS = "previous"
 PLACES = (PRIMARY, SECONDARY, PREVIOUS)
 
 
+def journal_of(text: str | None, what: str) -> dict[str, Any]:
+    """Return the journal that was kept as ``text``, an empty one for none. Raises :class:`StateConflict` where it is damaged."""
+    if text is None:
+        return {}
+    try:
+        journal = json.loads(text)
+    except ValueError:
+        journal = None
+    if not isinstance(journal, dict):
+        raise StateConflict(f"{what} cannot be read: restore or remove it", code="journal")
+    return journal
+
+
 class FileSlots:
     """Slots in a directory. ``directory`` must exist; its owner is who reads the slots."""
 
@@ -78,16 +91,7 @@ class FileSlots:
         files.remove(self._path(self._files[place]))
 
     def load_journal(self) -> dict[str, Any]:
-        text = files.read(self._path(f"{self._prefix}journal.json"))
-        if text is None:
-            return {}
-        try:
-            journal = json.loads(text)
-        except ValueError:
-            journal = None
-        if not isinstance(journal, dict):
-            raise StateConflict(f"the journal in {self._directory} cannot be read: restore or remove it", code="journal")
-        return journal
+        return journal_of(files.read(self._path(f"{self._prefix}journal.json")), f"the journal in {self._directory}")
 
     def save_journal(self, journal: dict[str, Any]) -> None:
         files.write(self._path(f"{self._prefix}journal.json"), json.dumps(journal, indent=2, sort_keys=True) + "\n")
