@@ -15,7 +15,6 @@ middle has to be gone on with, and no request may fail by the shifting itself.
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 import os
 import shutil
@@ -23,7 +22,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import urllib.request
 from collections import Counter
@@ -37,6 +35,7 @@ import aiohttp
 
 from gateway_src.tests import servers
 from tests.e2e.bed import Bed, free_port
+from tests.e2e.load import Steady
 
 __all__ = ["CASES", "Report", "run"]
 
@@ -96,36 +95,13 @@ class Report:
     output: str = ""
 
 
-class Load:
-    """Requests to the balancer at a steady rate, each counted by its status."""
+class Requests:
+    """To the balancer, each counted by its status."""
 
     def __init__(self, url: str, key: str, report: Report) -> None:
         self._url, self._key, self._report = url, key, report
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._send()), daemon=True)
 
-    def __enter__(self) -> Load:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._ended.set()
-        self._thread.join()
-
-    async def _send(self) -> None:
-        started, sent = time.monotonic(), 0
-        pending: set[asyncio.Task[None]] = set()
-        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=60)) as session:
-            while not self._ended.is_set():
-                while sent < (time.monotonic() - started) * RATE:
-                    task = asyncio.create_task(self._ask(session, sent))
-                    pending.add(task)
-                    task.add_done_callback(pending.discard)
-                    sent += 1
-                await asyncio.sleep(0.005)
-            await asyncio.gather(*pending)
-
-    async def _ask(self, session: aiohttp.ClientSession, number: int) -> None:
+    async def ask(self, session: aiohttp.ClientSession, number: int) -> None:
         body = {"model": "auto:fast", "max_tokens": 8, "messages": [{"role": "user", "content": f"Say {number}."}]}
         headers = {"authorization": f"Bearer {self._key}"}
         try:
@@ -294,7 +270,7 @@ def run(folder: Path, name: str) -> Report:
     report = Report()
     started = time.monotonic()
     with stage_of(folder, case) as stage:
-        with Load(stage.url, stage.key, report):
+        with Steady(Requests(stage.url, stage.key, report).ask, RATE):
             time.sleep(3)
             if case.kill:
                 _kill(stage, report)

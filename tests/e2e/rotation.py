@@ -15,7 +15,6 @@ output, log or command line. Every fifth run is the playbook, the others are the
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 import os
 import random
@@ -37,6 +36,7 @@ from typing import Any
 import aiohttp
 
 from tests.e2e.bed import Bed
+from tests.e2e.load import Steady
 
 __all__ = ["Report", "run"]
 
@@ -115,45 +115,14 @@ def boundaries(slots: Slots) -> dict[str, Callable[[], bool]]:
     }
 
 
-class Load:
-    """Requests at a steady rate, whether or not the ones before have been answered.
-
-    Where the machine cannot keep up, so many are open that no more are sent; the report has the rate that came of it.
-    """
+class Requests:
+    """To every gateway in turn, one in four of them a stream, each counted by how it ended."""
 
     def __init__(self, targets: list[tuple[Bed, str]], report: Report) -> None:
         self._targets = targets
         self._report = report
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._send()), daemon=True)
 
-    def __enter__(self) -> Load:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._ended.set()
-        self._thread.join()
-
-    async def _send(self) -> None:
-        begun = started = time.monotonic()
-        sent = 0
-        pending: set[asyncio.Task[None]] = set()
-        connector = aiohttp.TCPConnector(limit=0)
-        async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=60)) as session:
-            while not self._ended.is_set():
-                while sent < (time.monotonic() - started) * RATE and len(pending) < OPEN:
-                    task = asyncio.create_task(self._ask(session, sent))
-                    pending.add(task)
-                    task.add_done_callback(pending.discard)
-                    sent += 1
-                await asyncio.sleep(0.005)
-                if len(pending) >= OPEN:
-                    started = max(started, time.monotonic() - sent / RATE)
-            self._report.rate = sent / (time.monotonic() - begun)
-            await asyncio.gather(*pending)
-
-    async def _ask(self, session: aiohttp.ClientSession, number: int) -> None:
+    async def ask(self, session: aiohttp.ClientSession, number: int) -> None:
         bed, key = self._targets[number % len(self._targets)]
         body = {
             "model": "openai/gpt-4o-mini",
@@ -314,12 +283,13 @@ def run(folder: Path, runs: int, seed: int, *, playbook_every: int = PLAYBOOK_EV
         procedure = Procedure(first, slots, pages, live(first)[0]["name"])
         secrets = {bed.management_key for bed in beds} | slots.secrets()
         with Watch(first, report) as watch:
-            with Load(targets, report):
+            with Steady(Requests(targets, report).ask, RATE, OPEN) as load:
                 for number in range(runs):
                     playbook = (number + 1) % playbook_every == 0
                     _rotate(number, procedure, slots, luck, report, secrets, playbook=playbook)
                     if progress and (number + 1) % 10 == 0:
                         print(f"{number + 1}/{runs}: {dict(report.kills)}, {dict(report.answers)}", flush=True)
+            report.rate = load.reached
             _judge(first, report)
         _search(folder, slots, secrets, procedure.outputs, watch.commands, report)
     finally:
