@@ -274,7 +274,8 @@ class Dispatcher:
             await self._settle(attempt, Outcome.FAILED, 0, generation, Tokens(), "none")
         else:
             await self._unconfirmed(attempt, Outcome.FAILED, generation)
-        return classify(reply.status, body, reply.header("retry-after"))
+        own_limit = reply.header("x-ratelimit-limit") is not None
+        return classify(reply.status, body, reply.header("retry-after"), own_limit=own_limit)
 
     async def _ask(self, request: Request, attempt: _Attempt, tries: int) -> Delivered:
         reply = await self._send(request, attempt, stream=False)

@@ -43,6 +43,7 @@ _SKEW = 300 * _SECOND
 _SETTLED_AFTER = 900 * _SECOND
 _BODY_LIMIT = 8 * 1024 * 1024
 _PAGE = 1000
+_REST = 0.2
 _ATTEMPT = re.compile(r"\battempt/(att_[0-9a-z]{26})\b")
 
 
@@ -135,7 +136,8 @@ class Reconciler:
             except ApiError as error:
                 self.last_error = error.message
                 pause = 2.0
-            await asyncio.sleep(min(max(pause, 0.2), 30.0))
+            await asyncio.sleep(_REST)
+            await self._ledger.news(min(max(pause, _REST), 30.0))
 
     async def once(self, *, force: bool = False) -> float:
         """One pass over what is due (all with `force`); returns the seconds until the next is due.
