@@ -61,7 +61,12 @@ lint: ## Run every linter.
 .PHONY: bench
 bench: ## Measure the gateway beside its peers.
 	@scripts/environment .work/venv/gateway requirements/gateway.lock
-	@tests/bench/run $(ARGS)
+	@tests/bench/run tests.bench.gateway $(ARGS)
+
+.PHONY: faults
+faults: ## Try every fault before the gateway and its peers.
+	@scripts/environment .work/venv/gateway requirements/gateway.lock
+	@tests/bench/run tests.e2e.faults $(ARGS)
 
 .PHONY: docs
 docs: ## Write the roles' README files from their argument_specs.

@@ -255,15 +255,15 @@ def litellm(folder: Path, upstream_port: int, environment: Path) -> Iterator[Con
 
 
 @contextmanager
-def portkey(folder: Path, upstream_port: int, modules: Path) -> Iterator[Contender]:
-    """Portkey's gateway."""
+def portkey(folder: Path, upstream_port: int, modules: Path, key: str = "none") -> Iterator[Contender]:
+    """Portkey's gateway; `key` is the upstream's."""
     port = free_port()
     package = modules / "node_modules/@portkey-ai/gateway"
     version = json.loads((package / "package.json").read_text())["version"]
     command = pinned(0, "node", package / "build/start-server.js", f"--port={port}", "--headless")
     with running(command, folder / "portkey.log", NODE_ENV="production") as process:
         headers = {
-            "authorization": "Bearer none",
+            "authorization": f"Bearer {key}",
             "x-portkey-provider": "openai",
             "x-portkey-custom-host": f"http://127.0.0.1:{upstream_port}/api/v1",
         }
