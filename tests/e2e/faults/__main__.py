@@ -130,10 +130,9 @@ def _write(rows: list[Row], path: Path) -> None:
         for name, version, outcomes, _ in rows:
             for outcome in outcomes:
                 case, view = outcome.case, outcome.view
-                writer.writerow(
-                    [name, version, case.fault.name, case.scope, case.route, case.stream, view.kind, view.status]
-                    + [view.code, outcome.billed, "; ".join(outcome.wrong)]
-                )
+                what = (case.fault.name, case.scope, case.route, case.stream)
+                seen = (view.kind, view.status, view.code, outcome.billed, "; ".join(outcome.wrong))
+                writer.writerow([name, version, *what, *seen])
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ from sophia.gateway.ledger import Ledger
 from sophia.gateway.metrics import Metrics
 from sophia.gateway.plan import Candidate, Plan
 from sophia.gateway.prices import Load, MaxPrice, bound, output_for
-from sophia.gateway.reconcile import user_agent
+from sophia.gateway.records import user_agent
 from sophia.gateway.relay import Broken, End, Relay
 from sophia.gateway.slots import Slot, Slots
 from sophia.gateway.upstream import Lost, NotSent, Reply, UpstreamFailure

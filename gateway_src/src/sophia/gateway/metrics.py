@@ -76,6 +76,15 @@ class Metrics:
             "sophia_rates_away", "Times that rate limits were not kept because Redis was away", (), registry
         )
         self._rates_away.add((), 0)
+        self._drift = Gauge(
+            "sophia_spend_drift_dollars",
+            "What the last three-way match found booked wrongly, in USD",
+            registry=registry,
+        )
+        self._match_ok = Gauge("sophia_spend_match_ok", "Whether the last three-way match agreed", registry=registry)
+        self._match_time = Gauge(
+            "sophia_spend_match_timestamp_seconds", "When the last three-way match was made", registry=registry
+        )
         self.in_flight = 0
         Gauge("sophia_requests_in_flight", "Requests being served", registry=registry).set_function(
             lambda: self.in_flight
@@ -119,6 +128,12 @@ class Metrics:
     def overrun(self, nanos: int) -> None:
         """A settlement was larger than its reservation."""
         self._overrun.add((), nanos / 1e9)
+
+    def matched(self, drift: int, ok: bool, at: int) -> None:
+        """A three-way match was made: what it found booked wrongly (nano-dollars), and when (ns)."""
+        self._drift.set(drift / 1e9)
+        self._match_ok.set(ok)
+        self._match_time.set(at / 1e9)
 
     def rates_away(self) -> None:
         """Rate limits were not kept."""

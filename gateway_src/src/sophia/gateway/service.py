@@ -16,6 +16,7 @@ import os
 import socket
 import time
 from collections.abc import Awaitable, Callable, Coroutine
+from datetime import date
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -40,9 +41,11 @@ from sophia.gateway.judge import KINDS
 from sophia.gateway.ledger import Ledger
 from sophia.gateway.limits import Limits
 from sophia.gateway.listing import Listing
+from sophia.gateway.match import Match, Matcher
 from sophia.gateway.metrics import CONTENT_TYPE, Metrics
 from sophia.gateway.pipeline import Pipeline
 from sophia.gateway.reconcile import Reconciler
+from sophia.gateway.records import Records
 from sophia.gateway.rules import Rules, read_rules, shipped_rules
 from sophia.gateway.slots import Slots
 from sophia.gateway.trace import Tracer
@@ -115,13 +118,19 @@ class Service:
         self.ledger.on_settled = self._settled
         self.reservations = self._open_reservations(instance)
         self.budget = Budget(self.reservations, settings.budget, clock)
+        self.records = Records(self.client, self.slots, settings.upstream.management_key_file)
         self.reconciler = Reconciler(
             self.ledger,
             self.ledger_store,
-            self.client,
-            self.slots,
+            self.records,
             clock,
-            settings.upstream.management_key_file,
+            int(settings.upstream.settled_after * 1e9),
+        )
+        self.matcher = Matcher(
+            self.ledger_store,
+            self.records,
+            lambda: self.shelf.current,
+            clock,
             int(settings.upstream.settled_after * 1e9),
         )
         dispatch = settings.dispatch
@@ -412,6 +421,7 @@ class Service:
                 flags=self.flags,
                 audit=self.audit,
                 purge=self._purge,
+                match=self._match,
                 clock=self._clock,
             )
         )
@@ -435,6 +445,11 @@ class Service:
 
     async def _budget_left(self, principal: Principal) -> int | None:
         return await self.budget.headroom(principal.accounts, organization=principal.organization)
+
+    async def _match(self, day: date | None) -> Match:
+        matched = await self.matcher.day(day)
+        self.metrics.matched(matched.drift, matched.ok, self._clock())
+        return matched
 
     async def _purge(self, *, organization: str | None, model: str | None, tag: str | None) -> int:
         if self.cache is None:

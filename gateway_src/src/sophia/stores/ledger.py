@@ -19,7 +19,7 @@ from sophia.stores.journal import Record
 from sophia.stores.model import Intent, Level, Outcome, Period, Settlement, Tokens
 from sophia.stores.schema import instances, spend
 
-__all__ = ["Entry", "LedgerStore", "merge"]
+__all__ = ["Booked", "Entry", "LedgerStore", "merge"]
 
 
 class Entry(msgspec.Struct):
@@ -27,6 +27,20 @@ class Entry(msgspec.Struct):
 
     intent: Intent | None = None
     settlement: Settlement | None = None
+
+
+class Booked(msgspec.Struct, frozen=True):
+    """A settled attempt with its generation. `cost` in nano-dollars, `at` (ns) is when it was made."""
+
+    generation: str
+    attempt: str
+    at: int
+    model: str
+    cost: int
+    prompt: int
+    completion: int
+    cached: int
+    reasoning: int
 
 
 def merge(records: Iterable[Record]) -> dict[str, Entry]:
@@ -90,6 +104,34 @@ class LedgerStore:
         query = sa.select(spend.c.generation).where(spend.c.at >= since, spend.c.generation.is_not(None))
         async with self._database.read() as connection:
             return set((await connection.execute(query)).scalars())
+
+    async def booked(self, start: int, end: int) -> dict[str, Booked]:
+        """What is settled of the attempts made between two instants (ns) and has a generation, by generation."""
+        columns = (
+            spend.c.generation,
+            spend.c.attempt,
+            spend.c.at,
+            sa.func.coalesce(spend.c.served_model, spend.c.model),
+            spend.c.cost,
+            *(spend.c[name] for name in ("prompt_tokens", "completion_tokens", "cached_tokens", "reasoning_tokens")),
+        )
+        settled = sa.and_(spend.c.state == "settled", spend.c.generation.is_not(None))
+        query = sa.select(*columns).where(settled, spend.c.at >= start, spend.c.at < end)
+        async with self._database.read() as connection:
+            rows = (await connection.execute(query)).all()
+        return {row[0]: Booked(*row) for row in rows}
+
+    async def unsettled(self, start: int, end: int) -> set[str]:
+        """The attempts made between two instants (ns) whose cost is not confirmed."""
+        query = sa.select(spend.c.attempt).where(spend.c.state != "settled", spend.c.at >= start, spend.c.at < end)
+        async with self._database.read() as connection:
+            return set((await connection.execute(query)).scalars())
+
+    async def total(self) -> int:
+        """All that was ever booked (nano-dollars)."""
+        query = sa.select(sa.func.coalesce(sa.func.sum(spend.c.cost), 0)).where(spend.c.state == "settled")
+        async with self._database.read() as connection:
+            return int((await connection.execute(query)).scalar_one())
 
     async def seed(
         self, level: Level, owner: str, period: Period, window: int, until: int
