@@ -25,6 +25,7 @@ from sophia.gateway.asgi import (
     deadline_of,
     disconnected,
     header,
+    is_final,
     read_body,
     respond,
     start,
@@ -33,7 +34,7 @@ from sophia.gateway.cache import CacheControls, Hit, replay
 from sophia.gateway.chat import ChatApi
 from sophia.gateway.dialects import CHAT, EMBEDDINGS, MESSAGES, RESPONSES, Dialect
 from sophia.gateway.exchange import Exchange
-from sophia.gateway.limits import RateLimited
+from sophia.gateway.idempotency import Idempotency
 from sophia.gateway.listing import Listing
 from sophia.gateway.metrics import Metrics
 from sophia.gateway.pipeline import Journey, Pipeline
@@ -62,6 +63,7 @@ class Gateway:
         tenancy: Tenancy,
         pipeline: Pipeline,
         chat: ChatApi,
+        idempotency: Idempotency,
         listing: Listing,
         admin: App,
         metrics: Metrics,
@@ -75,6 +77,7 @@ class Gateway:
         self._tenancy = tenancy
         self._pipeline = pipeline
         self._chat = chat
+        self._idempotency = idempotency
         self._listing = listing
         self._admin = admin
         self._metrics = metrics
@@ -119,6 +122,8 @@ class Gateway:
         finally:
             self._metrics.in_flight -= 1
             self._finish(exchange)
+            if exchange.recording is not None:
+                await exchange.recording.finish()
 
     async def _route(self, exchange: Exchange, path: str) -> None:
         method: str = exchange.scope["method"]
@@ -182,6 +187,7 @@ class Gateway:
             CacheControls.parse(scope["headers"]),
             self._tracer.outgoing(exchange.span),
             deadline_of(scope),
+            is_final(scope),
         )
 
     async def _complete(self, exchange: Exchange) -> None:
@@ -190,6 +196,8 @@ class Gateway:
         body = await read_body(exchange.scope, exchange.receive, self._max_body)
         journey = await self._prepare(exchange, body)
         exchange.model = journey.plan.candidates[0].model.id
+        if await self._idempotency.replayed(exchange, body, journey.rate_headers):
+            return
         hit = await self._pipeline.lookup(journey)
         if hit is not None:
             await self._serve_hit(exchange, journey, hit)
@@ -236,6 +244,8 @@ class Gateway:
                 if gone.done():
                     break
                 await send({"type": "http.response.body", "body": piece, "more_body": True})
+            if relay.failure is not None:
+                exchange.code = relay.error().code
             await send({"type": "http.response.body", "body": b""})
         finally:
             await pieces.aclose()  # type: ignore[attr-defined]
@@ -300,9 +310,7 @@ class Gateway:
             await exchange.send({"type": "http.response.body", "body": event})
             return
         exchange.status = error.status
-        headers = exchange.headers(_JSON)
-        if isinstance(error, RateLimited):
-            headers += error.headers
+        headers = exchange.headers(_JSON, *error.headers)
         if error.retry_after is not None:
             headers.append((b"retry-after", b"%d" % max(1, -(-error.retry_after // 1))))
         if error.status == 405:

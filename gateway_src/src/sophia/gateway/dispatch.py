@@ -32,6 +32,7 @@ from sophia.gateway.dialects import Call, Dialect, Result
 from sophia.gateway.faults import Fault, Kind, classify
 from sophia.gateway.ledger import Ledger
 from sophia.gateway.metrics import Metrics
+from sophia.gateway.pace import Pace
 from sophia.gateway.plan import Candidate, Plan
 from sophia.gateway.prices import Load, MaxPrice, bound, output_for
 from sophia.gateway.reconcile import user_agent
@@ -47,6 +48,9 @@ __all__ = ["Delivered", "Dispatcher", "Request"]
 _BODY_LIMIT = 64 * 1024 * 1024
 _PAUSE = 0.2
 _PATIENCE = 10.0
+_MOMENT = 5.0  # for the body of an error
+_LEAST = 0.05  # seconds that are not worth an attempt
+_FAIR = 30.0  # seconds after which silence is the model's fault, where nothing is known of it
 _UNBILLED = frozenset({500, 502, 503, 529})
 
 
@@ -62,6 +66,10 @@ class Request:
     max_price: MaxPrice | None
     received: float
     deadline: float
+    hurried: bool = False
+    """Whether the deadline is the client's own."""
+    final: bool = False
+    """Whether a stream, too, has to end with the deadline."""
     headers: dict[str, str] = field(default_factory=dict)
     tags: tuple[str, ...] = ()
     keep: bool = False
@@ -95,6 +103,8 @@ class _Attempt:
     candidate: Candidate
     slot: Slot
     body: bytes
+    begun: float = 0.0
+    """When it was sent (s of the monotonic clock)."""
 
 
 class Dispatcher:
@@ -120,6 +130,7 @@ class Dispatcher:
         self._metrics = metrics
         self._settings = settings
         self._clock = clock
+        self._pace = Pace()
 
     async def whole(self, request: Request, plan: Plan) -> Delivered:
         """A whole answer from the first candidate that gives one.
@@ -127,7 +138,7 @@ class Dispatcher:
         Raises:
             ApiError: no candidate did, or none may be asked.
         """
-        course = _Course(request, plan, self._slots, self._breakers, self._settings)
+        course = self._course(request, plan, stream=False)
         while True:
             attempt = await self._begin(request, course)
             try:
@@ -146,7 +157,7 @@ class Dispatcher:
         Raises:
             ApiError: no candidate did, or none may be asked.
         """
-        course = _Course(request, plan, self._slots, self._breakers, self._settings)
+        course = self._course(request, plan, stream=True)
         while True:
             attempt = await self._begin(request, course)
             try:
@@ -155,6 +166,9 @@ class Dispatcher:
                 await course.after(attempt.candidate, attempt.slot, failure.fault)
                 continue
             return relay, attempt.candidate
+
+    def _course(self, request: Request, plan: Plan, *, stream: bool) -> _Course:
+        return _Course(request, plan, self._slots, self._breakers, self._pace, self._settings, stream=stream)
 
     async def _begin(self, request: Request, course: _Course) -> _Attempt:
         """Choose, reserve, and make the intent durable. The key counts as in flight from here on."""
@@ -237,16 +251,24 @@ class Dispatcher:
             "user-agent": user_agent(attempt.intent.attempt),
         }
         started = time.perf_counter()
-        timeout = max(0.05, min(self._settings.upstream.head_timeout, request.deadline - time.monotonic()))
+        left = request.deadline - time.monotonic()
+        if left < _LEAST:  # it waited for its budget meanwhile
+            self._breakers.release(candidate.model.id)
+            await self._ledger.unsent(attempt.intent, self._clock())
+            raise _late()
+        timeout = min(self._settings.upstream.head_timeout, left)
+        attempt.begun = time.monotonic()
         try:
             reply = await self._client.post(
                 request.dialect.path, headers, attempt.body, head_timeout=timeout, stream=stream
             )
         except NotSent as error:
             await self._ledger.unsent(attempt.intent, self._clock())
+            self._check(request, attempt, stream=stream)
             raise self._failed(attempt, Fault(Kind.FAILED, 502, f"no connection: {error}")) from error
         except UpstreamFailure as error:
             await self._unconfirmed(attempt, Outcome.FAILED, None)
+            self._check(request, attempt, stream=stream)
             raise self._failed(attempt, Fault(Kind.FAILED, 502, f"no answer: {error}")) from error
         except BaseException:
             self._breakers.release(candidate.model.id)
@@ -260,14 +282,36 @@ class Dispatcher:
             raise self._failed(attempt, await self._refused(attempt, reply))
         return reply
 
+    def _check(self, request: Request, attempt: _Attempt, *, stream: bool) -> None:
+        """An attempt has failed: it is the client's deadline that ended it, or something else.
+
+        Raises:
+            DeadlineExceeded: it is. That says nothing of the model, unless it had more time than it usually takes.
+        """
+        if request.deadline - time.monotonic() >= _LEAST:
+            return
+        model = attempt.candidate.model.id
+        usual = self._pace.late(model, stream)
+        if request.deadline - attempt.begun > (_FAIR if usual is None else 2 * usual):
+            self._breakers.failure(model)
+        else:
+            self._breakers.release(model)
+        self._metrics.attempt(model, "deadline")
+        raise _late()
+
     async def _refused(self, attempt: _Attempt, reply: Reply) -> Fault:
         """Settle an attempt whose status is an error. OpenRouter bills nothing before the model has started; a
         time-out may have come after that."""
         generation = reply.header("x-generation-id")
         try:
-            body = await reply.read(_BODY_LIMIT)
-        except Lost:
+            async with asyncio.timeout(_MOMENT):
+                body = await reply.read(_BODY_LIMIT)
+        except (Lost, TimeoutError):
             body = b""
+        except asyncio.CancelledError:
+            self._breakers.release(attempt.candidate.model.id)
+            await self._unconfirmed(attempt, Outcome.ABORTED, generation)
+            raise
         finally:
             await reply.close()
         if reply.status < 500 or (generation is None and reply.status in _UNBILLED):
@@ -280,8 +324,17 @@ class Dispatcher:
         reply = await self._send(request, attempt, stream=False)
         generation = reply.header("x-generation-id")
         try:
-            body = await reply.read(_BODY_LIMIT)
+            async with asyncio.timeout(request.deadline - time.monotonic()):
+                body = await reply.read(_BODY_LIMIT)
             result = request.dialect.result(body)
+        except TimeoutError:
+            await self._dropped(attempt, reply, generation)
+            self._check(request, attempt, stream=False)
+            raise
+        except asyncio.CancelledError:
+            self._breakers.release(attempt.candidate.model.id)
+            await self._dropped(attempt, reply, generation)
+            raise
         except (Lost, ValueError) as error:
             await self._unconfirmed(attempt, Outcome.FAILED, generation)
             raise self._failed(attempt, Fault(Kind.FAILED, 502, f"unreadable answer: {error}")) from error
@@ -295,8 +348,14 @@ class Dispatcher:
             await self._settle(attempt, outcome, cost, generation, tokens, "usage", result.model, result.provider)
         if result.failed:
             raise self._failed(attempt, classify(200, body))
+        self._pace.note(attempt.candidate.model.id, False, time.monotonic() - attempt.begun)
         self._metrics.attempt(attempt.candidate.model.id, "ok")
         return Delivered(body, result, attempt.candidate, generation, cost, tries)
+
+    async def _dropped(self, attempt: _Attempt, reply: Reply, generation: str | None) -> None:
+        """Nobody waits for the rest of an answer: upstream may stop, and what it bills is found out later."""
+        await reply.close()
+        await self._unconfirmed(attempt, Outcome.ABORTED, generation)
 
     async def _open(self, request: Request, attempt: _Attempt) -> Relay:
         """Open a stream and read up to its first content."""
@@ -306,7 +365,11 @@ class Dispatcher:
             self._slots.leave(attempt.slot)
             raise
 
+        expiry: asyncio.TimerHandle | None = None
+
         async def ended(end: End) -> None:
+            if expiry is not None:
+                expiry.cancel()
             self._slots.leave(attempt.slot)
             await self._stream_ended(attempt, end)
 
@@ -321,18 +384,23 @@ class Dispatcher:
             keep=request.keep,
         )
         try:
-            async with asyncio.timeout(max(0.05, request.deadline - time.monotonic())):
+            async with asyncio.timeout(request.deadline - time.monotonic()):
                 await relay.prime()
         except Broken as error:
             raise self._failed(attempt, error.fault) from error
-        except TimeoutError as error:
+        except TimeoutError:
             await relay.abort()
-            raise DeadlineExceeded("deadline_exceeded", "No token arrived within the request's deadline.") from error
+            self._check(request, attempt, stream=True)
+            raise
         except BaseException:
             await relay.abort()
             raise
         finally:
             request.waited += time.perf_counter() - started
+        self._pace.note(attempt.candidate.model.id, True, time.monotonic() - attempt.begun)
+        if request.final:
+            left = max(0.0, request.deadline - time.monotonic())
+            expiry = asyncio.get_running_loop().call_later(left, relay.expire)
         return relay
 
     async def _stream_ended(self, attempt: _Attempt, end: End) -> None:
@@ -342,7 +410,10 @@ class Dispatcher:
             if not end.primed:
                 await self._book(attempt, end)  # its failure is counted where the next candidate is chosen
                 return
-            self._breakers.failure(model)
+            if end.reason == "expired":
+                self._breakers.release(model)
+            else:
+                self._breakers.failure(model)
         elif end.outcome is Outcome.COMPLETE:
             self._breakers.success(model)
             self._metrics.attempt(model, "ok")
@@ -395,6 +466,10 @@ class Dispatcher:
         await self._settle(attempt, outcome, None, generation, Tokens(), "none")
 
 
+def _late() -> DeadlineExceeded:
+    return DeadlineExceeded("deadline_exceeded", "No answer came within the request's deadline; allow more time.")
+
+
 def _output_limit(candidate: Candidate, load: Load) -> int | None:
     """The output that a request without a limit of its own gets at most: what the model can give at all."""
     model = candidate.model
@@ -406,8 +481,20 @@ def _output_limit(candidate: Candidate, load: Load) -> int | None:
 class _Course:
     """What is left to try for one request."""
 
-    def __init__(self, request: Request, plan: Plan, slots: Slots, breakers: Breakers, settings: Settings) -> None:
+    def __init__(
+        self,
+        request: Request,
+        plan: Plan,
+        slots: Slots,
+        breakers: Breakers,
+        pace: Pace,
+        settings: Settings,
+        *,
+        stream: bool,
+    ) -> None:
         self._request = request
+        self._pace = pace
+        self._stream = stream
         self._candidates = list(plan.candidates)
         self._slots = slots
         self._breakers = breakers
@@ -424,10 +511,13 @@ class _Course:
         Raises:
             ApiError: nothing is left.
         """
-        if time.monotonic() >= self._request.deadline:
+        left = self._request.deadline - time.monotonic()
+        if left < _LEAST:
             raise DeadlineExceeded(
                 "deadline_exceeded", "The request's deadline has passed; allow more time or ask for less."
             )
+        if self.tries or self._request.hurried:
+            self._drop_slow(left)
         if self.tries and not self._free and (self.tries >= self._most or not self._breakers.may_retry()):
             raise self._final()
         while self._candidates and not self._breakers.admits(self._candidates[0].model.id):
@@ -443,6 +533,21 @@ class _Course:
             self._breakers.request()
         self.tries += 1
         return self._candidates[0], slot
+
+    def _drop_slow(self, left: float) -> None:
+        """Leave out the candidates that cannot answer in what is left.
+
+        Raises:
+            DeadlineExceeded: none can.
+        """
+        before = len(self._candidates)
+        self._candidates = [
+            candidate for candidate in self._candidates if self._pace.least(candidate.model.id, self._stream) <= left
+        ]
+        if before and not self._candidates:
+            raise DeadlineExceeded(
+                "deadline_exceeded", f"No model that may answer this has been quick enough of late for {left:.2f} s."
+            )
 
     async def after(self, candidate: Candidate, slot: Slot, fault: Fault) -> None:
         """Decide what a fault leaves to try.

@@ -5,11 +5,15 @@ from __future__ import annotations
 
 import re
 import time
+from typing import TYPE_CHECKING
 
 from sophia.gateway.asgi import Headers, Receive, Scope, Send, header
 from sophia.gateway.dialects import CHAT, Dialect
 from sophia.gateway.trace import Span
 from sophia.stores.model import Principal, new_id
+
+if TYPE_CHECKING:
+    from sophia.gateway.idempotency import Recording
 
 __all__ = ["Exchange"]
 
@@ -28,6 +32,7 @@ class Exchange:
         "principal",
         "receive",
         "received",
+        "recording",
         "scope",
         "send",
         "span",
@@ -53,6 +58,7 @@ class Exchange:
         self.cost: int | None = None
         self.waited = 0.0
         self.started = False
+        self.recording: Recording | None = None
 
     def headers(self, *more: tuple[bytes, bytes]) -> Headers:
         """The headers of every answer, and some more."""

@@ -63,6 +63,9 @@ class Metrics:
             registry,
         )
         self._cache = Count("sophia_cache_requests", "Cache look-ups by result", ("result",), registry)
+        self._idempotency = Count(
+            "sophia_idempotency", "Requests with an idempotency key, by what became of them", ("result",), registry
+        )
         self._attempts = Count(
             "sophia_attempts", "Attempts sent upstream by model and how they ended", ("model", "result"), registry
         )
@@ -104,12 +107,16 @@ class Metrics:
         """exact, semantic, miss or off."""
         self._cache.add((result,))
 
+    def idempotency(self, result: str) -> None:
+        """first, replayed, or the reason of a refusal."""
+        self._idempotency.add((result,))
+
     def attempt(self, model: str, result: str) -> None:
         """An attempt has ended: ok, or the kind of its fault."""
         self._attempts.add((model, result))
 
     def broken_stream(self, model: str, reason: str) -> None:
-        """cut, stalled, malformed, error or empty."""
+        """cut, stalled, malformed, error, empty or expired."""
         self._broken_streams.add((model, reason))
 
     def refused(self, code: str) -> None:
