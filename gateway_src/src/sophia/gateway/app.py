@@ -39,6 +39,7 @@ from sophia.gateway.listing import Listing
 from sophia.gateway.metrics import Metrics
 from sophia.gateway.pipeline import Journey, Pipeline
 from sophia.gateway.relay import Relay
+from sophia.gateway.running import Running, stopped
 from sophia.gateway.trace import Tracer
 from sophia.logs import AccessLog
 from sophia.stores.model import Principal
@@ -64,6 +65,7 @@ class Gateway:
         pipeline: Pipeline,
         chat: ChatApi,
         idempotency: Idempotency,
+        running: Running,
         listing: Listing,
         admin: App,
         metrics: Metrics,
@@ -78,6 +80,7 @@ class Gateway:
         self._pipeline = pipeline
         self._chat = chat
         self._idempotency = idempotency
+        self._running = running
         self._listing = listing
         self._admin = admin
         self._metrics = metrics
@@ -114,12 +117,18 @@ class Gateway:
             await self._route(exchange, path)
         except ApiError as error:
             await self._answer_error(exchange, error)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if not exchange.stopped or task is None or task.uncancel():
+                raise
+            await self._answer_error(exchange, stopped())
         except Exception:
             _LOG.exception("request failed", extra={"request": exchange.identity})
             await self._answer_error(
                 exchange, ApiError("internal_error", "The gateway failed; the request's identifier helps to find why.")
             )
         finally:
+            self._running.leave(exchange)
             self._metrics.in_flight -= 1
             self._finish(exchange)
             if exchange.recording is not None:
@@ -157,7 +166,8 @@ class Gateway:
             key = header(exchange.scope, b"x-api-key")
         if not key:
             raise Unauthorized("missing_key", "Send your key as Authorization: Bearer <key>.")
-        principal = self._tenancy.by_key(digest(key))
+        exchange.key = digest(key)
+        principal = self._tenancy.by_key(exchange.key)
         if principal is None:
             raise Unauthorized("invalid_key", "This key is not known here; ask your administrator for one.")
         if principal.disabled:
@@ -167,6 +177,7 @@ class Gateway:
         if scope not in principal.scopes:
             raise Forbidden("scope_missing", f"This key may not do this: it lacks the scope {scope!r}.")
         exchange.principal = principal
+        self._running.enter(exchange)
         self._metrics.stage("auth", time.perf_counter() - begun)
         return principal
 
@@ -302,6 +313,7 @@ class Gateway:
         await respond(exchange.send, 503 if problems else 200, exchange.headers(_JSON), msgspec.json.encode(status))
 
     async def _answer_error(self, exchange: Exchange, error: ApiError) -> None:
+        self._running.leave(exchange)
         self._metrics.refused(error.code)
         exchange.code = error.code
         body = _error_body(exchange, error)

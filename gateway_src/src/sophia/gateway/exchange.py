@@ -21,13 +21,14 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._:\-]{1,128}")
 
 
 class Exchange:
-    """What the edge notes of a request while it is served."""
+    """What the edge notes of a request while it is served. `key` is its key's SHA-256."""
 
     __slots__ = (
         "code",
         "cost",
         "dialect",
         "identity",
+        "key",
         "model",
         "principal",
         "receive",
@@ -38,6 +39,7 @@ class Exchange:
         "span",
         "started",
         "status",
+        "stopped",
         "waited",
         "wall",
     )
@@ -58,7 +60,9 @@ class Exchange:
         self.cost: int | None = None
         self.waited = 0.0
         self.started = False
+        self.stopped = False
         self.recording: Recording | None = None
+        self.key = b""
 
     def headers(self, *more: tuple[bytes, bytes]) -> Headers:
         """The headers of every answer, and some more."""

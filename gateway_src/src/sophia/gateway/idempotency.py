@@ -193,6 +193,9 @@ class Idempotency:
             self._late.add(task)
             task.add_done_callback(self._late.discard)
             return
+        except BaseException:
+            self._running.discard(claim.key)
+            raise
         self._running.discard(claim.key)
 
     async def _end(self, claim: Claim, failed: bool, answer: Kept | None) -> None:

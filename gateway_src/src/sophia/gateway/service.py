@@ -45,6 +45,7 @@ from sophia.gateway.metrics import CONTENT_TYPE, Metrics
 from sophia.gateway.pipeline import Pipeline
 from sophia.gateway.reconcile import Reconciler
 from sophia.gateway.rules import Rules, read_rules, shipped_rules
+from sophia.gateway.running import Running
 from sophia.gateway.slots import Slots
 from sophia.gateway.trace import Tracer
 from sophia.gateway.upstream import PyreqwestUpstream, Upstream, UpstreamFailure
@@ -109,6 +110,7 @@ class Service:
             admin_key_file=settings.admin_key_file,
             clock=clock,
         )
+        self.running = Running(self.tenancy)
         self.flags = Flags(self.database, self.audit, self.changes, settings.flags_file, clock)
         self.slots = Slots(settings.upstream.key_files, time.monotonic)
         self.client = open_client(settings.upstream)
@@ -263,6 +265,7 @@ class Service:
         await self.flags.refresh()
         await self.ledger.start()
         self.changes.follow(self.tenancy.refresh)
+        self.changes.follow(self.running.sweep)
         self.changes.follow(self.flags.refresh)
         self._start(self.changes.run())
         self._start(self.reconciler.run())
@@ -435,6 +438,7 @@ class Service:
                 self._budget_left,
             ),
             idempotency=self.idempotency,
+            running=self.running,
             listing=Listing(self.shelf),
             admin=admin,  # type: ignore[arg-type]
             metrics=self.metrics,
