@@ -91,11 +91,13 @@ class StoreSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class DispatchSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Attempts and deadlines. Times in seconds; `retry_budget` is the share of requests that may be retried."""
+    """Attempts and deadlines. Times in seconds; `retry_budget` is the share of requests that may be retried,
+    `hedge_share` that of a tenant's requests that may be doubled when they are late, where the flag `hedge` is on."""
 
     deadline: float = 300.0
     attempts: int = 4
     retry_budget: float = 0.2
+    hedge_share: float = 0.05
     breaker_failures: int = 5
     breaker_window: float = 30.0
     breaker_cooldown: float = 15.0
@@ -312,6 +314,8 @@ def _check(settings: Settings) -> list[str]:
         problems.append("cache.similarity: must be above 0 and at most 1")
     if settings.idempotency.retention < settings.dispatch.deadline:
         problems.append("idempotency.retention: must be at least dispatch.deadline, or a key ends before its request")
+    if not 0 <= settings.dispatch.hedge_share <= 1:
+        problems.append("dispatch.hedge_share: must be from 0 to 1")
     if settings.log_level not in ("debug", "info", "warning", "error"):
         problems.append("log_level: must be debug, info, warning or error")
     return problems

@@ -69,6 +69,9 @@ class Metrics:
         self._attempts = Count(
             "sophia_attempts", "Attempts sent upstream by model and how they ended", ("model", "result"), registry
         )
+        self._hedges = Count(
+            "sophia_hedges", "Late attempts that might be hedged, by what came of it", ("model", "result"), registry
+        )
         self._broken_streams = Count(
             "sophia_streams_broken", "Streams that did not end honestly upstream", ("model", "reason"), registry
         )
@@ -110,6 +113,10 @@ class Metrics:
     def idempotency(self, result: str) -> None:
         """first, replayed, or the reason of a refusal."""
         self._idempotency.add((result,))
+
+    def hedge(self, model: str, result: str) -> None:
+        """A late attempt's twin won or lost, or there was none: capped, unaffordable."""
+        self._hedges.add((model, result))
 
     def attempt(self, model: str, result: str) -> None:
         """An attempt has ended: ok, or the kind of its fault."""

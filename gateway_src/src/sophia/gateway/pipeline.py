@@ -20,7 +20,7 @@ from sophia.gateway.cache import Answer, Cache, CacheControls, CacheQuery, Hit, 
 from sophia.gateway.catalogue import Shelf
 from sophia.gateway.dialects import Call, Dialect
 from sophia.gateway.dispatch import Delivered, Dispatcher, Request
-from sophia.gateway.flags import FlagSet
+from sophia.gateway.flags import HEDGE, FlagSet
 from sophia.gateway.judge import Task, judge
 from sophia.gateway.limits import Headers, Limits
 from sophia.gateway.load import load_of, max_price_of
@@ -112,6 +112,7 @@ class Pipeline:
             deadline=received + seconds,
             hurried=deadline is not None,
             final=final,
+            hedge=self._flags().on(HEDGE, principal.organization, principal.user or principal.key),
             headers=headers,
             tags=controls.tags,
         )
