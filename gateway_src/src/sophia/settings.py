@@ -25,6 +25,7 @@ __all__ = [
     "BudgetSettings",
     "CacheSettings",
     "DispatchSettings",
+    "IdempotencySettings",
     "KeyFiles",
     "Settings",
     "SettingsError",
@@ -90,11 +91,13 @@ class StoreSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class DispatchSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Attempts and deadlines. Times in seconds; `retry_budget` is the share of requests that may be retried."""
+    """Attempts and deadlines. Times in seconds; `retry_budget` is the share of requests that may be retried,
+    `hedge_share` that of a tenant's requests that may be doubled when they are late, where the flag `hedge` is on."""
 
     deadline: float = 300.0
     attempts: int = 4
     retry_budget: float = 0.2
+    hedge_share: float = 0.05
     breaker_failures: int = 5
     breaker_window: float = 30.0
     breaker_cooldown: float = 15.0
@@ -122,6 +125,14 @@ class CacheSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_bytes: int = 256 * 1024 * 1024
 
 
+class IdempotencySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Answers kept for idempotency keys: `retention` in seconds; `max_answer` bytes each, `max_bytes` of one tenant."""
+
+    retention: float = 86_400.0
+    max_answer: int = 1024 * 1024
+    max_bytes: int = 64 * 1024 * 1024
+
+
 class TelemetrySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """OpenTelemetry export; off without an endpoint (OTLP over HTTP)."""
 
@@ -144,6 +155,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     dispatch: DispatchSettings = DispatchSettings()
     budget: BudgetSettings = BudgetSettings()
     cache: CacheSettings = CacheSettings()
+    idempotency: IdempotencySettings = IdempotencySettings()
     telemetry: TelemetrySettings = TelemetrySettings()
     workers: int = 1
     drain: float = 30.0
@@ -300,6 +312,10 @@ def _check(settings: Settings) -> list[str]:
         problems.append("cache.embedder: must be local, provider or off")
     if not 0 < settings.cache.similarity <= 1:
         problems.append("cache.similarity: must be above 0 and at most 1")
+    if settings.idempotency.retention < settings.dispatch.deadline:
+        problems.append("idempotency.retention: must be at least dispatch.deadline, or a key ends before its request")
+    if not 0 <= settings.dispatch.hedge_share <= 1:
+        problems.append("dispatch.hedge_share: must be from 0 to 1")
     if settings.log_level not in ("debug", "info", "warning", "error"):
         problems.append("log_level: must be debug, info, warning or error")
     return problems

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
@@ -12,12 +13,14 @@ from sophia.errors import BadRequest, PayloadTooLarge
 __all__ = [
     "App",
     "Headers",
+    "Message",
     "Receive",
     "Scope",
     "Send",
     "deadline_of",
     "disconnected",
     "header",
+    "is_final",
     "read_body",
     "respond",
     "start",
@@ -32,6 +35,8 @@ Headers = list[tuple[bytes, bytes]]
 
 _BODY_SECONDS = 60.0
 _INDEX = "sophia.headers"
+_TIMEOUT = b"x-request-timeout"
+_SDK_TIMEOUTS = (b"x-stainless-timeout", b"x-stainless-read-timeout")
 
 
 def header(scope: Scope, name: bytes) -> str | None:
@@ -113,18 +118,34 @@ async def disconnected(receive: Receive) -> None:
 
 
 def deadline_of(scope: Scope) -> float | None:
-    """The client's own deadline: `x-request-timeout` in seconds, or the SDKs' `x-stainless-timeout`, which may hold
-    anything (Anthropic's SDK writes NOT_GIVEN where it has none)."""
-    asked = header(scope, b"x-request-timeout")
-    value = header(scope, b"x-stainless-timeout") if asked is None else asked
-    if value is None:
-        return None
+    """The client's own deadline in seconds: `x-request-timeout`, or what SDKs tell of themselves
+    (`x-stainless-timeout`, `x-stainless-read-timeout`), which may hold anything (Anthropic's writes NOT_GIVEN where it
+    has none).
+
+    Raises:
+        BadRequest: `x-request-timeout` is no time.
+    """
+    asked = header(scope, _TIMEOUT)
+    if asked is not None:
+        seconds = _seconds(asked)
+        if seconds is None:
+            raise BadRequest(
+                "invalid_value", "x-request-timeout: must be a number of seconds above 0", param="x-request-timeout"
+            )
+        return seconds
+    given = [header(scope, name) for name in _SDK_TIMEOUTS]
+    known = [seconds for value in given if value is not None and (seconds := _seconds(value)) is not None]
+    return min(known, default=None)
+
+
+def is_final(scope: Scope) -> bool:
+    """Whether the client's deadline is one for the whole answer, not only for its beginning, as the SDKs' is."""
+    return header(scope, _TIMEOUT) is not None
+
+
+def _seconds(value: str) -> float | None:
     try:
         seconds = float(value)
     except ValueError:
-        if asked is None:
-            return None
-        raise BadRequest("invalid_value", "x-request-timeout: must be a number of seconds") from None
-    if not 0 < seconds < 86_400:
         return None
-    return seconds
+    return seconds if 0 < seconds < math.inf else None

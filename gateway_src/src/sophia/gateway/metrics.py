@@ -63,8 +63,14 @@ class Metrics:
             registry,
         )
         self._cache = Count("sophia_cache_requests", "Cache look-ups by result", ("result",), registry)
+        self._idempotency = Count(
+            "sophia_idempotency", "Requests with an idempotency key, by what became of them", ("result",), registry
+        )
         self._attempts = Count(
             "sophia_attempts", "Attempts sent upstream by model and how they ended", ("model", "result"), registry
+        )
+        self._hedges = Count(
+            "sophia_hedges", "Late attempts that might be hedged, by what came of it", ("model", "result"), registry
         )
         self._broken_streams = Count(
             "sophia_streams_broken", "Streams that did not end honestly upstream", ("model", "reason"), registry
@@ -113,12 +119,20 @@ class Metrics:
         """exact, semantic, miss or off."""
         self._cache.add((result,))
 
+    def idempotency(self, result: str) -> None:
+        """first, replayed, or the reason of a refusal."""
+        self._idempotency.add((result,))
+
+    def hedge(self, model: str, result: str) -> None:
+        """A late attempt's twin won or lost, or there was none: capped, unaffordable."""
+        self._hedges.add((model, result))
+
     def attempt(self, model: str, result: str) -> None:
         """An attempt has ended: ok, or the kind of its fault."""
         self._attempts.add((model, result))
 
     def broken_stream(self, model: str, reason: str) -> None:
-        """cut, stalled, malformed, error or empty."""
+        """cut, stalled, malformed, error, empty or expired."""
         self._broken_streams.add((model, reason))
 
     def refused(self, code: str) -> None:

@@ -14,12 +14,13 @@ from dataclasses import dataclass
 
 import msgspec
 
+from sophia.errors import DeadlineExceeded
 from sophia.gateway.breaker import Breakers
 from sophia.gateway.cache import Answer, Cache, CacheControls, CacheQuery, Hit, assemble
 from sophia.gateway.catalogue import Shelf
 from sophia.gateway.dialects import Call, Dialect
 from sophia.gateway.dispatch import Delivered, Dispatcher, Request
-from sophia.gateway.flags import FlagSet
+from sophia.gateway.flags import HEDGE, FlagSet
 from sophia.gateway.judge import Task, judge
 from sophia.gateway.limits import Headers, Limits
 from sophia.gateway.load import load_of, max_price_of
@@ -82,8 +83,10 @@ class Pipeline:
         controls: CacheControls,
         headers: dict[str, str],
         deadline: float | None = None,
+        final: bool = False,
     ) -> Journey:
-        """Admit and plan a request. `deadline` is the client's own, in seconds from its arrival.
+        """Admit and plan a request. `deadline` is the client's own, in seconds from its arrival; where it is `final`, a
+        stream ends with it too.
 
         Raises:
             ApiError: it is over a limit, or no model may answer it.
@@ -107,6 +110,9 @@ class Pipeline:
             max_price=max_price,
             received=received,
             deadline=received + seconds,
+            hurried=deadline is not None,
+            final=final,
+            hedge=self._flags().on(HEDGE, principal.organization, principal.user or principal.key),
             headers=headers,
             tags=controls.tags,
         )
@@ -143,11 +149,21 @@ class Pipeline:
         return plan(ask, principal, self._shelf.current, self._flags(), health)
 
     async def lookup(self, journey: Journey) -> Hit | None:
-        """The cached answer, if there is one. A miss must be followed by `whole` or by `release`."""
+        """The cached answer, if there is one. A miss must be followed by `whole` or by `release`.
+
+        Raises:
+            DeadlineExceeded: the deadline passed while another request for the same answer was waited for.
+        """
         if self._cache is None or journey.query is None:
             self._metrics.cache("off")
             return None
-        hit = await self._cache.lookup(journey.query, self._clock())
+        try:
+            async with asyncio.timeout(journey.request.deadline - time.monotonic()):
+                hit = await self._cache.lookup(journey.query, self._clock())
+        except TimeoutError as error:
+            raise DeadlineExceeded(
+                "deadline_exceeded", "The request's deadline has passed; allow more time."
+            ) from error
         self._metrics.cache(hit.kind if hit else "miss")
         return hit
 

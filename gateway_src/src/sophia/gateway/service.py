@@ -37,6 +37,7 @@ from sophia.gateway.chat import ChatApi
 from sophia.gateway.dispatch import Dispatcher
 from sophia.gateway.embed import Embedder, LocalEmbedder, ProviderEmbedder
 from sophia.gateway.flags import FlagSet
+from sophia.gateway.idempotency import Idempotency
 from sophia.gateway.judge import KINDS
 from sophia.gateway.ledger import Ledger
 from sophia.gateway.limits import Limits
@@ -47,6 +48,7 @@ from sophia.gateway.pipeline import Pipeline
 from sophia.gateway.reconcile import Reconciler
 from sophia.gateway.records import Records
 from sophia.gateway.rules import Rules, read_rules, shipped_rules
+from sophia.gateway.running import Running
 from sophia.gateway.slots import Slots
 from sophia.gateway.trace import Tracer
 from sophia.gateway.upstream import PyreqwestUpstream, Upstream, UpstreamFailure
@@ -60,6 +62,7 @@ from sophia.stores.database import open_database
 from sophia.stores.exact import ExactStore, LocalExact
 from sophia.stores.exact_redis import RedisExact
 from sophia.stores.flags import Flags
+from sophia.stores.idempotency import IdempotencyStore
 from sophia.stores.ledger import LedgerStore
 from sophia.stores.model import Intent, Principal, Settlement, new_id
 from sophia.stores.rates import LocalRates, Rates
@@ -110,12 +113,17 @@ class Service:
             admin_key_file=settings.admin_key_file,
             clock=clock,
         )
+        self.running = Running(self.tenancy)
         self.flags = Flags(self.database, self.audit, self.changes, settings.flags_file, clock)
         self.slots = Slots(settings.upstream.key_files, time.monotonic)
         self.client = open_client(settings.upstream)
         self.ledger_store = LedgerStore(self.database, instance)
         self.ledger = Ledger(self.ledger_store, settings.state_dir / "journal", instance, self._settle_reservation)
         self.ledger.on_settled = self._settled
+        self.answers = IdempotencyStore(self.database, settings.idempotency.max_bytes)
+        self.idempotency = Idempotency(
+            self.answers, self.ledger, self.ledger_store, self.metrics, settings.idempotency, instance, clock
+        )
         self.reservations = self._open_reservations(instance)
         self.budget = Budget(self.reservations, settings.budget, clock)
         self.records = Records(self.client, self.slots, settings.upstream.management_key_file)
@@ -199,6 +207,7 @@ class Service:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.pipeline.close()
+        await self.idempotency.close()
         await self.budget.close()
         await self.ledger.stop()
         await self.reservations.close()
@@ -265,10 +274,11 @@ class Service:
         await self.flags.refresh()
         await self.ledger.start()
         self.changes.follow(self.tenancy.refresh)
+        self.changes.follow(self.running.sweep)
         self.changes.follow(self.flags.refresh)
         self._start(self.changes.run())
         self._start(self.reconciler.run())
-        self._start(self._expire_conversations())
+        self._start(self._expire())
         if self.redis is not None:
             self._start(self._sweep_reservations())
         self._up = True
@@ -299,13 +309,15 @@ class Service:
             for kind, score in zip(KINDS, rated.quality, strict=True):
                 self.metrics.quality.labels(rated.id, kind).set(score / 1000)
 
-    async def _expire_conversations(self) -> None:
+    async def _expire(self) -> None:
+        """Delete conversations and kept answers past their time."""
         conversations = Conversations(self.database, self._clock)
         while True:
             try:
                 await conversations.expire()
+                await self.idempotency.expire()
             except ApiError as error:
-                _LOG.warning("conversations not expired", extra={"reason": error.message})
+                _LOG.warning("conversations and kept answers not expired", extra={"reason": error.message})
             await asyncio.sleep(_EXPIRE)
 
     async def _sweep_reservations(self) -> None:
@@ -428,7 +440,15 @@ class Service:
         return Gateway(
             tenancy=self.tenancy,
             pipeline=pipeline,
-            chat=ChatApi(pipeline, Conversations(self.database, self._clock), self.tracer, self._budget_left),
+            chat=ChatApi(
+                pipeline,
+                Conversations(self.database, self._clock),
+                self.idempotency,
+                self.tracer,
+                self._budget_left,
+            ),
+            idempotency=self.idempotency,
+            running=self.running,
             listing=Listing(self.shelf),
             admin=admin,  # type: ignore[arg-type]
             metrics=self.metrics,
@@ -452,6 +472,9 @@ class Service:
         return matched
 
     async def _purge(self, *, organization: str | None, model: str | None, tag: str | None) -> int:
+        if tag is model is None:  # what is kept for idempotency keys has neither
+            for each in self.tenancy.organizations() if organization is None else [organization]:
+                await self.answers.forget(each)
         if self.cache is None:
             return 0
         if organization is not None:

@@ -154,6 +154,15 @@ class LedgerStore:
         async with self._database.read() as connection:
             return {row.attempt: row.cost for row in await connection.execute(query)}
 
+    async def of_request(self, organization: str, key: str, request: str, since: int) -> tuple[int, bool]:
+        """What the attempts cost that a key's request has made since an instant, and whether that is all of it."""
+        query = sa.select(spend.c.cost).where(
+            spend.c.request == request, spend.c.organization == organization, spend.c.key == key, spend.c.at >= since
+        )
+        async with self._database.read() as connection:
+            costs = list((await connection.execute(query)).scalars())
+        return sum(cost or 0 for cost in costs), None not in costs
+
 
 _LEVELS = {
     Level.ORGANIZATION: spend.c.organization,

@@ -31,6 +31,7 @@ __all__ = [
     "audit_head",
     "conversation_turns",
     "flags",
+    "idempotency",
     "keys",
     "migrate",
     "organizations",
@@ -224,6 +225,23 @@ conversation_turns = sa.Table(
     sa.Index("conversation_turns_at", "at"),
 )
 
+idempotency = sa.Table(
+    "idempotency",
+    METADATA,
+    sa.Column("key", sa.LargeBinary(32), primary_key=True),
+    sa.Column("organization", sa.Text, nullable=False),
+    sa.Column("owner", sa.Text, nullable=False),
+    sa.Column("fingerprint", sa.LargeBinary(32), nullable=False),
+    sa.Column("request", sa.Text, nullable=False),
+    sa.Column("instance", sa.Text, nullable=False),
+    sa.Column("at", sa.BigInteger, nullable=False),
+    sa.Column("expires", sa.BigInteger, nullable=False, index=True),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("answer", sa.LargeBinary),
+    sa.Column("size", sa.BigInteger, nullable=False),
+    sa.Index("idempotency_organization_at", "organization", "at"),
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Migration:
@@ -238,7 +256,15 @@ def _add_instances(connection: Connection) -> None:
     instances.create(connection, checkfirst=True)
 
 
-MIGRATIONS: tuple[Migration, ...] = (Migration(1, 1, METADATA.create_all), Migration(2, 1, _add_instances))
+def _add_idempotency(connection: Connection) -> None:
+    idempotency.create(connection, checkfirst=True)
+
+
+MIGRATIONS: tuple[Migration, ...] = (
+    Migration(1, 1, METADATA.create_all),
+    Migration(2, 1, _add_instances),
+    Migration(3, 1, _add_idempotency),
+)
 
 
 async def migrate(database: Database, migrations: Sequence[Migration] = MIGRATIONS) -> int:
