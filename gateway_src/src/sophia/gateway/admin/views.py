@@ -345,9 +345,9 @@ class MatchView(Struct, frozen=True, kw_only=True):
     """The three-way match of a UTC day; amounts in USD.
 
     `ok`: nothing is booked wrongly. `drift`: what is. `over`: the day has ended. `unsettled`: attempts that
-    reconciliation has in hand. `foreign`: generations that others made with the account; `unexamined`: those that could
-    not be told. `activity`: OpenRouter's own sum of the day; `account` and `ledger`: all that was ever used, and booked.
-    `differences` has the first 200 of `different`.
+    reconciliation has in hand. `foreign`: generations that others made with the account; `unexamined`: those that
+    could not be told. `activity`: OpenRouter's own sum of the day; `account` and `ledger`: all that was ever used,
+    and booked. `differences` has the first 200 of `different`.
     """
 
     day: str
