@@ -92,12 +92,18 @@ class StoreSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class DispatchSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Attempts and deadlines. Times in seconds; `retry_budget` is the share of requests that may be retried,
-    `hedge_share` that of a tenant's requests that may be doubled when they are late, where the flag `hedge` is on."""
+    `hedge_share` that of a tenant's requests that may be doubled when they are late, where the flag `hedge` is on.
+
+    Once `upstream.connections` are taken, at most `queue` requests wait (of each class), `queue_wait` each; `weights`
+    are the organisations' shares then, by identifier, 1 for who is not named."""
 
     deadline: float = 300.0
     attempts: int = 4
     retry_budget: float = 0.2
     hedge_share: float = 0.05
+    queue: int = 1000
+    queue_wait: float = 10.0
+    weights: dict[str, float] = {}
     breaker_failures: int = 5
     breaker_window: float = 30.0
     breaker_cooldown: float = 15.0

@@ -25,6 +25,7 @@ from sophia.gateway.asgi import (
     deadline_of,
     disconnected,
     header,
+    is_batch,
     is_final,
     read_body,
     respond,
@@ -199,6 +200,7 @@ class Gateway:
             self._tracer.outgoing(exchange.span),
             deadline_of(scope),
             is_final(scope),
+            is_batch(scope),
         )
 
     async def _complete(self, exchange: Exchange) -> None:

@@ -20,6 +20,7 @@ __all__ = [
     "deadline_of",
     "disconnected",
     "header",
+    "is_batch",
     "is_final",
     "read_body",
     "respond",
@@ -141,6 +142,18 @@ def deadline_of(scope: Scope) -> float | None:
 def is_final(scope: Scope) -> bool:
     """Whether the client's deadline is one for the whole answer, not only for its beginning, as the SDKs' is."""
     return header(scope, _TIMEOUT) is not None
+
+
+def is_batch(scope: Scope) -> bool:
+    """Whether the client can wait: `x-sophia-priority: batch`.
+
+    Raises:
+        BadRequest: a priority that is none.
+    """
+    priority = header(scope, b"x-sophia-priority")
+    if priority not in (None, "interactive", "batch"):
+        raise BadRequest("invalid_priority", "x-sophia-priority is interactive or batch", param="x-sophia-priority")
+    return priority == "batch"
 
 
 def _seconds(value: str) -> float | None:

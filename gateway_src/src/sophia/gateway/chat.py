@@ -15,7 +15,7 @@ import msgspec
 
 from sophia.errors import BadRequest
 from sophia.gateway.answer import SSE, cache_word, headers_of, open_stream
-from sophia.gateway.asgi import deadline_of, disconnected, is_final, respond, start
+from sophia.gateway.asgi import deadline_of, disconnected, is_batch, is_final, respond, start
 from sophia.gateway.cache import CacheControls, Hit
 from sophia.gateway.dialects import CHAT
 from sophia.gateway.exchange import Exchange
@@ -107,6 +107,7 @@ class ChatApi:
             self._tracer.outgoing(exchange.span),
             deadline_of(exchange.scope),
             is_final(exchange.scope),
+            is_batch(exchange.scope),
         )
         exchange.model = journey.plan.candidates[0].model.id
         if await self._idempotency.replayed(exchange, body, journey.rate_headers):

@@ -62,6 +62,8 @@ class Request:
     """Whether the deadline is the client's own."""
     final: bool = False
     """Whether a stream, too, has to end with the deadline."""
+    batch: bool = False
+    """Whether it waits behind interactive requests."""
     hedge: bool = False
     """Whether a second attempt may be made beside one that is late."""
     headers: dict[str, str] = field(default_factory=dict)

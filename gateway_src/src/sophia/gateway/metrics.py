@@ -16,7 +16,7 @@ from sophia.gateway.tally import Count, Spread
 __all__ = ["CONTENT_TYPE", "STAGES", "Metrics"]
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-STAGES = ("read", "auth", "limits", "plan", "cache", "budget", "ledger", "upstream", "settle")
+STAGES = ("read", "auth", "limits", "plan", "cache", "queue", "budget", "ledger", "upstream", "settle")
 
 _RESPONSE_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2, 3, 5, 10, 20, 30, 60, 120, 300)
 _OVERHEAD_BUCKETS = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1.0)
@@ -152,6 +152,12 @@ class Metrics:
     def rates_away(self) -> None:
         """Rate limits were not kept."""
         self._rates_away.add(())
+
+    def watch_queue(self, waiting: Callable[[], tuple[int, int]]) -> None:
+        """Show how many requests wait for a turn: interactive and batch."""
+        depth = Gauge("sophia_queue_depth", "Requests that wait for their turn", ("class",), registry=self.registry)
+        depth.labels("interactive").set_function(lambda: waiting()[0])
+        depth.labels("batch").set_function(lambda: waiting()[1])
 
     def watch(
         self,

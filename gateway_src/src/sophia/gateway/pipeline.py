@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A request's way through the gateway, one room after the other, none entered twice.
 
-limits → plan → cache → (budget → ledger → dispatch → upstream, in `dispatch`) → settle. Each arrow is a typed
+limits → plan → cache → turns → (budget → ledger → dispatch → upstream, in `dispatch`) → settle. Each arrow is a typed
 value, so that each room can be tested alone.
 """
 
@@ -28,6 +28,7 @@ from sophia.gateway.metrics import Metrics
 from sophia.gateway.plan import Ask, Candidate, Plan, plan
 from sophia.gateway.prices import MaxPrice, prompt_estimate
 from sophia.gateway.relay import Relay
+from sophia.gateway.turns import Turn, Turns
 from sophia.stores.model import Principal, Tokens
 
 __all__ = ["Journey", "Pipeline"]
@@ -44,6 +45,8 @@ class Journey:
     query: CacheQuery | None
     estimate: int
     rate_headers: Headers
+    turn: Turn | None = None
+    """The stream's place upstream, which `Pipeline.streamed` gives back."""
 
 
 class Pipeline:
@@ -58,6 +61,7 @@ class Pipeline:
         breakers: Breakers,
         cache: Cache | None,
         dispatcher: Dispatcher,
+        turns: Turns,
         metrics: Metrics,
         deadline: float,
         clock: Callable[[], int] = time.time_ns,
@@ -68,6 +72,7 @@ class Pipeline:
         self._breakers = breakers
         self._cache = cache
         self._dispatcher = dispatcher
+        self._turns = turns
         self._metrics = metrics
         self._deadline = deadline
         self._clock = clock
@@ -84,9 +89,10 @@ class Pipeline:
         headers: dict[str, str],
         deadline: float | None = None,
         final: bool = False,
+        batch: bool = False,
     ) -> Journey:
         """Admit and plan a request. `deadline` is the client's own, in seconds from its arrival; where it is `final`, a
-        stream ends with it too.
+        stream ends with it too. A `batch` request waits behind interactive ones.
 
         Raises:
             ApiError: it is over a limit, or no model may answer it.
@@ -112,6 +118,7 @@ class Pipeline:
             deadline=received + seconds,
             hurried=deadline is not None,
             final=final,
+            batch=batch,
             hedge=self._flags().on(HEDGE, principal.organization, principal.user or principal.key),
             headers=headers,
             tags=controls.tags,
@@ -173,14 +180,20 @@ class Pipeline:
         Raises:
             ApiError: no candidate gave one.
         """
+        used: Tokens | None = None
         try:
-            delivered = await self._dispatcher.whole(journey.request, journey.plan)
+            turn = await self._take(journey)
+            try:
+                delivered = await self._dispatcher.whole(journey.request, journey.plan)
+                used = delivered.result.usage.tokens if delivered.result.usage else None
+            finally:
+                turn.close(_sum(used))
         except BaseException:
             self.release(journey)
             raise
         if journey.query is not None:
             self._keep(journey.query, _answer(delivered, self._clock()))
-        await self._correct(journey, delivered.result.usage.tokens if delivered.result.usage else None)
+        await self._correct(journey, used)
         return delivered
 
     async def stream(self, journey: Journey) -> tuple[Relay, Candidate]:
@@ -191,8 +204,11 @@ class Pipeline:
         """
         journey.request.keep = journey.query is not None
         try:
+            journey.turn = await self._take(journey)
             relay, candidate = await self._dispatcher.stream(journey.request, journey.plan)
         except BaseException:
+            if journey.turn is not None:
+                journey.turn.close()
             self.release(journey)
             raise
         self._metrics.first_token(candidate.model.id, time.monotonic() - journey.request.received)
@@ -208,9 +224,26 @@ class Pipeline:
                     body, relay.model, relay.provider, relay.tokens, relay.cost or 0, now, relay.finish or ""
                 )
                 self._keep(journey.query, answer)
+        if journey.turn is not None:
+            journey.turn.close(_sum(relay.tokens) if relay.cost is not None else None)
         self.release(journey)
         if relay.cost is not None:
             await self._correct(journey, relay.tokens)
+
+    async def _take(self, journey: Journey) -> Turn:
+        """The request's turn upstream.
+
+        Raises:
+            Unavailable: there is none for it in time.
+        """
+        request = journey.request
+        begun = time.monotonic()
+        left = request.deadline - begun
+        turn = await self._turns.take(request.principal.organization, journey.estimate, left, batch=request.batch)
+        if turn.charged is not None:
+            request.waited += time.monotonic() - begun
+            self._metrics.stage("queue", time.monotonic() - begun)
+        return turn
 
     def _keep(self, query: CacheQuery, answer: Answer) -> None:
         """Store beside the answer, not before it: the question may have to be embedded."""
@@ -229,9 +262,13 @@ class Pipeline:
         await asyncio.gather(*self._stores, return_exceptions=True)
 
     async def _correct(self, journey: Journey, tokens: Tokens | None) -> None:
-        if tokens is not None:
-            actual = tokens.prompt + tokens.completion
+        actual = _sum(tokens)
+        if actual is not None:
             await self._limits.correct(journey.request.principal, journey.estimate, actual, self._clock())
+
+
+def _sum(tokens: Tokens | None) -> int | None:
+    return None if tokens is None else tokens.prompt + tokens.completion
 
 
 def _judge(call: Call) -> Task:

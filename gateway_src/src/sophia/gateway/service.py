@@ -51,6 +51,7 @@ from sophia.gateway.rules import Rules, read_rules, shipped_rules
 from sophia.gateway.running import Running
 from sophia.gateway.slots import Slots
 from sophia.gateway.trace import Tracer
+from sophia.gateway.turns import Turns
 from sophia.gateway.upstream import PyreqwestUpstream, Upstream, UpstreamFailure
 from sophia.gateway.upstream_http1 import Http1Upstream
 from sophia.logs import AccessLog
@@ -156,6 +157,10 @@ class Service:
             settings=settings,
             clock=clock,
         )
+        self.turns = Turns(
+            settings.upstream.connections, dispatch.queue, dispatch.queue_wait, dispatch.weights, time.monotonic
+        )
+        self.metrics.watch_queue(lambda: self.turns.waiting)
         self.embedder = self._open_embedder() if settings.cache.enabled else None
         self.cache = self._open_cache() if settings.cache.enabled else None
         self.app = self._build()
@@ -421,6 +426,7 @@ class Service:
             breakers=self.breakers,
             cache=self.cache,
             dispatcher=self.dispatcher,
+            turns=self.turns,
             metrics=self.metrics,
             deadline=settings.dispatch.deadline,
             clock=self._clock,
