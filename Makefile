@@ -68,6 +68,11 @@ faults: ## Try every fault before the gateway and its peers.
 	@scripts/environment .work/venv/gateway requirements/gateway.lock
 	@tests/bench/run tests.e2e.faults $(ARGS)
 
+.PHONY: fairness
+fairness: ## Measure what one busy organisation does to a quiet one.
+	@scripts/environment .work/venv/gateway requirements/gateway.lock
+	@PYTHONPATH=gateway_src/src:. .work/venv/gateway/bin/python -m tests.e2e.fairness --output docs/bench $(ARGS)
+
 .PHONY: docs
 docs: ## Write the roles' README files from their argument_specs.
 	@scripts/environment .work/venv/collection requirements/collection.lock
