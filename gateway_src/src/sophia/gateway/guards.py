@@ -173,7 +173,8 @@ _TWO_MEANINGS = _words("""
     delta dove puma jaguar tesla word slack zoom teams discord spring flask react express angular ember node pearl dart
     julia scratch basic outlook opera brave android office unity steam twitch echo alexa prime kindle fire nest pixel
     galaxy note surface mars venus moon titan europa cancer leo virgo faith joy dawn summer autumn winter ivy lily
-    violet daisy iris amber jade opal grant chase drew pat sue art ray rob nick guy peg penny olive ginger basil rosemary herb sad
+    violet daisy iris amber jade opal grant chase drew pat sue art ray rob nick guy peg penny olive ginger basil
+    rosemary herb sad
     square stripe box drive meet sheets signal gamma pound crown real rand mark sterling job proverbs acts numbers kings
     bond hunt ford lincoln dodge focus golf fox hawk wolf crane fisher mason carter potter hunter miller carpenter
     washington lake hill field church temple bishop pope queen prince duke earl dean major general marshal sergeant
