@@ -29,6 +29,7 @@ __all__ = [
     "SchemaError",
     "audit",
     "audit_head",
+    "cache_bands",
     "conversation_turns",
     "flags",
     "keys",
@@ -225,6 +226,26 @@ conversation_turns = sa.Table(
 )
 
 
+# What the semantic cache has learned (sophia.stores.lessons); counts only.
+cache_bands = sa.Table(
+    "cache_bands",
+    METADATA,
+    sa.Column("organization", sa.Text, primary_key=True),
+    sa.Column("unit", sa.Text, primary_key=True),
+    sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("model", sa.Text, nullable=False),
+    sa.Column("changed", sa.BigInteger, nullable=False, index=True),
+    sa.Column("checks", sa.BigInteger, nullable=False),
+    sa.Column("wrong", sa.BigInteger, nullable=False),
+    sa.Column("served", sa.Boolean, nullable=False),
+    sa.Column("watched", sa.BigInteger, nullable=False),
+    sa.Column("watched_wrong", sa.BigInteger, nullable=False),
+    sa.Column("alarm", sa.Double, nullable=False),
+    sa.Column("episode", sa.BigInteger, nullable=False),
+    sa.Column("failures", sa.BigInteger, nullable=False),
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Migration:
     """One step forward: from `version` - 1 to `version`. `oldest` is the oldest version that can still run after it."""
@@ -238,7 +259,15 @@ def _add_instances(connection: Connection) -> None:
     instances.create(connection, checkfirst=True)
 
 
-MIGRATIONS: tuple[Migration, ...] = (Migration(1, 1, METADATA.create_all), Migration(2, 1, _add_instances))
+def _add_cache_bands(connection: Connection) -> None:
+    cache_bands.create(connection, checkfirst=True)
+
+
+MIGRATIONS: tuple[Migration, ...] = (
+    Migration(1, 1, METADATA.create_all),
+    Migration(2, 1, _add_instances),
+    Migration(3, 1, _add_cache_bands),
+)
 
 
 async def migrate(database: Database, migrations: Sequence[Migration] = MIGRATIONS) -> int:
