@@ -13,8 +13,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from conftest import Api
+from sophia.gateway.learn import Rule
 from sophia.money import nano
 from sophia.stores.database import open_database
+from sophia.stores.lessons import Lessons
 from sophia.stores.model import Period, new_id, window_start
 from sophia.stores.registry import KEY_PREFIX, digest
 from sophia.stores.schema import spend
@@ -407,3 +409,35 @@ async def test_the_pages_document_has_no_words_that_it_cannot_read(api: Api) -> 
                 walk(item)
 
     walk(document)
+
+
+async def test_what_the_cache_has_learned_is_listed_by_page(api: Api) -> None:
+    rule, lessons = Rule(delta=0.4), Lessons(api.tenants.database)
+    own, other = await api.organization("own"), await api.organization("other")
+    for organization, number, same in ((own, 0, True), (own, 1, False), (other, 0, True)):
+        for _ in range(rule.needed() if same else 1):
+            await lessons.change(
+                organization, "ab" * 16, "m", number, 10**18, lambda band, same=same: rule.observe(band, same)
+            )
+    first = await api.ok("GET", f"/cache/bands?organization={own}&limit=1")
+    assert first["data"] == [
+        {
+            "organization": own,
+            "unit": "ab" * 16,
+            "model": "m",
+            "similarity_from": 0.995,
+            "state": "served",
+            "checks": rule.needed(),
+            "wrong": 0,
+            "watched": 0,
+            "watched_wrong": 0,
+            "at_most": pytest.approx(1 - 0.05 ** (1 / rule.needed()), abs=1e-5),
+            "episode": 0,
+            "failures": 0,
+            "changed_at": "2001-09-09T01:46:40Z",
+        }
+    ]
+    second = await api.ok("GET", f"/cache/bands?organization={own}&cursor={first['next']}")
+    assert [(band["state"], band["wrong"], band["at_most"]) for band in second["data"]] == [("learning", 1, 1.0)]
+    assert second["next"] is None
+    assert len((await api.ok("GET", "/cache/bands"))["data"]) == 3

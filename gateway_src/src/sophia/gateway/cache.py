@@ -43,7 +43,7 @@ from sophia.gateway import guards
 from sophia.gateway.embed import Embedder, EmbeddingError
 from sophia.gateway.fingerprint import CacheControls, CacheQuery, Scope, Ticket, fingerprint
 from sophia.gateway.replay import assemble, fit, replay
-from sophia.gateway.shadow import Shadow
+from sophia.gateway.shadow import Shadow, ShadowCounts
 from sophia.stores.exact import Answer, Entry, ExactStore
 from sophia.stores.model import Principal
 from sophia.stores.vectors import Vector, VectorStore
@@ -127,6 +127,11 @@ class Cache:
         self._version = b""
         self.counts = CacheCounts()
         self.set_version(version)
+
+    @property
+    def shadow_counts(self) -> ShadowCounts:
+        """What checks of near answers came to; all zero without a bound to keep."""
+        return ShadowCounts() if self._shadow is None else self._shadow.counts
 
     def set_version(self, version: str) -> None:
         """Name the data and policy from now on (as a digest of the models file); older entries are not found."""

@@ -31,12 +31,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import msgspec
 
 from sophia.stores.lessons import Band
 
-__all__ = ["EDGES", "Rule"]
+__all__ = ["EDGES", "Rule", "upper_limit"]
 
 EDGES = (0.995, 0.98, 0.95, 0.9, 0.0)
 """The lower edges of the bands of similarity; the floor cuts the last."""
@@ -98,6 +99,28 @@ class Rule:
         return _mixture(_BAD, self.delta, checks, wrong)
 
 
+def upper_limit(checks: int, wrong: int, confidence: float = 0.95) -> float:
+    """One-sided upper limit of a share that was wrong `wrong` times in `checks` (Clopper and Pearson 1934)."""
+    if wrong >= checks:
+        return 1.0
+    low, high = wrong / checks, 1.0
+    for _ in range(50):
+        middle = (low + high) / 2
+        low, high = (middle, high) if _at_most(wrong, checks, middle) > 1 - confidence else (low, middle)
+    return high
+
+
+def _at_most(wrong: int, checks: int, chance: float) -> float:
+    """The chance of `wrong` or fewer in `checks`."""
+    term = math.exp(checks * math.log1p(-chance)) if chance < 1 else 0.0
+    total = term
+    for number in range(wrong):
+        term *= (checks - number) / (number + 1) * chance / (1 - chance)
+        total += term
+    return total
+
+
+@lru_cache(maxsize=65_536)
 def _mixture(alternatives: tuple[tuple[float, float], ...], delta: float, checks: int, wrong: int) -> float:
     """Log of the mixed likelihood ratio of the alternatives, given as multiples of delta with their weights."""
     terms = [

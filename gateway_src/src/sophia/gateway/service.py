@@ -37,6 +37,7 @@ from sophia.gateway.dispatch import Dispatcher
 from sophia.gateway.embed import Embedder, LocalEmbedder, ProviderEmbedder
 from sophia.gateway.flags import FlagSet
 from sophia.gateway.judge import KINDS
+from sophia.gateway.learn import Rule
 from sophia.gateway.ledger import Ledger
 from sophia.gateway.limits import Limits
 from sophia.gateway.listing import Listing
@@ -44,6 +45,7 @@ from sophia.gateway.metrics import CONTENT_TYPE, Metrics
 from sophia.gateway.pipeline import Pipeline
 from sophia.gateway.reconcile import Reconciler
 from sophia.gateway.rules import Rules, read_rules, shipped_rules
+from sophia.gateway.shadow import Shadow
 from sophia.gateway.slots import Slots
 from sophia.gateway.trace import Tracer
 from sophia.gateway.upstream import PyreqwestUpstream, Upstream, UpstreamFailure
@@ -58,6 +60,7 @@ from sophia.stores.exact import ExactStore, LocalExact
 from sophia.stores.exact_redis import RedisExact
 from sophia.stores.flags import Flags
 from sophia.stores.ledger import LedgerStore
+from sophia.stores.lessons import Lessons
 from sophia.stores.model import Intent, Principal, Settlement, new_id
 from sophia.stores.rates import LocalRates, Rates
 from sophia.stores.rates_redis import RedisRates
@@ -139,12 +142,13 @@ class Service:
             settings=settings,
             clock=clock,
         )
+        self.lessons = Lessons(self.database)
         self.embedder = self._open_embedder() if settings.cache.enabled else None
         self.cache = self._open_cache() if settings.cache.enabled else None
         self.app = self._build()
         self.metrics.watch(self.slots, self._unsettled, self.breakers.states, lambda: self.shelf.age)
         if self.cache is not None:
-            self.metrics.watch_cache(self.cache.counts)
+            self.metrics.watch_cache(self.cache.counts, self.cache.shadow_counts)
 
     async def open(self) -> None:
         """Read what can be read beside a worker that still serves.
@@ -259,7 +263,7 @@ class Service:
         self.changes.follow(self.flags.refresh)
         self._start(self.changes.run())
         self._start(self.reconciler.run())
-        self._start(self._expire_conversations())
+        self._start(self._expire())
         if self.redis is not None:
             self._start(self._sweep_reservations())
         self._up = True
@@ -290,13 +294,15 @@ class Service:
             for kind, score in zip(KINDS, rated.quality, strict=True):
                 self.metrics.quality.labels(rated.id, kind).set(score / 1000)
 
-    async def _expire_conversations(self) -> None:
+    async def _expire(self) -> None:
+        """Forget old conversations, and what the cache has learned of questions that nobody asks any more."""
         conversations = Conversations(self.database, self._clock)
         while True:
             try:
                 await conversations.expire()
+                await self.lessons.expire(self._clock())
             except ApiError as error:
-                _LOG.warning("conversations not expired", extra={"reason": error.message})
+                _LOG.warning("conversations and lessons not expired", extra={"reason": error.message})
             await asyncio.sleep(_EXPIRE)
 
     async def _sweep_reservations(self) -> None:
@@ -377,9 +383,17 @@ class Service:
             ttl=settings.ttl,
             similarity=settings.similarity,
             embed_timeout=settings.embed_timeout,
+            shadow=self._open_shadow() if self.embedder is not None else None,
             version=self._rules_digest(self.settings),
             clock=self._clock,
         )
+
+    def _open_shadow(self) -> Shadow | None:
+        settings = self.settings.cache
+        if settings.decision == "static":
+            return None
+        rule = Rule(settings.delta, settings.confidence, settings.shadow, settings.floor)
+        return Shadow(rule, self.lessons, by="organization" if settings.learn_by == "organization" else "partition")
 
     @staticmethod
     def _rules_digest(settings: Settings) -> str:

@@ -343,6 +343,36 @@ class UnsettledPage(Struct, frozen=True):
     next: str | None
 
 
+class BandView(Struct, frozen=True, kw_only=True):
+    """What the semantic cache has learned of one band of similarity of one unit (an opaque partition, or a model).
+
+    `state` is `learning` (near answers are only checked) or `served`. `checks` and `wrong` count up to the proof,
+    `watched` and `watched_wrong` since; `at_most` is the 95 % upper limit of the share of wrong answers in the larger
+    of the two. `episode` counts how often the band began anew, `failures` how often it was switched off.
+    """
+
+    organization: str
+    unit: str
+    model: str
+    similarity_from: float
+    state: Literal["learning", "served"]
+    checks: int
+    wrong: int
+    watched: int
+    watched_wrong: int
+    at_most: float
+    episode: int
+    failures: int
+    changed_at: datetime
+
+
+class BandPage(Struct, frozen=True):
+    """What the semantic cache has learned; `next` is the cursor of the following page, null on the last."""
+
+    data: list[BandView]
+    next: str | None
+
+
 class Purged(Struct, frozen=True):
     """How many cached answers were dropped."""
 
