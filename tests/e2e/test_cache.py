@@ -16,7 +16,7 @@ from tests.e2e.bed import Bed
 @pytest.fixture(scope="module")
 def bed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bed]:
     bed = Bed(
-        tmp_path_factory.mktemp("cache"), cache={"embedder": "provider", "embed_timeout": 10.0, "similarity": 0.8}
+        tmp_path_factory.mktemp("cache"), cache={"embedder": "provider", "embed_timeout": 10.0, "similarity": 0.8, "decision": "static"}
     )
     bed.start_sandbox()
     bed.start_gateway()

@@ -26,19 +26,7 @@ FlagName = Annotated[str, typer.Argument(help="The flag's name.")]
 
 _FLAG = ("name", "enabled", "percentage", "organizations", "values", "version", "source")
 _ENTRY = ("sequence", "at", "actor", "action", "resource", "organization")
-_BAND = (
-    "organization",
-    "model",
-    "unit",
-    "similarity_from",
-    "state",
-    "checks",
-    "wrong",
-    "watched",
-    "watched_wrong",
-    "at_most",
-    "failures",
-)
+_LESSON = ("organization", "model", "unit", "threshold", "checks", "wrong", "watched", "watched_wrong", "failures")
 _USAGE = ("group", "requests", "attempts", "cost", "unsettled", "prompt_tokens", "completion_tokens", "cached_tokens")
 _UNSETTLED = ("attempt", "at", "state", "organization", "key", "model", "reserved", "generation")
 
@@ -184,13 +172,13 @@ def unsettled(context: typer.Context, organization: OfOrganization = None) -> No
         session_of(context).show(list(client.all("/spend/unsettled", organization=owner)), _UNSETTLED)
 
 
-@cache.command("bands")
-def list_cache_bands(context: typer.Context, organization: OfOrganization = None) -> None:
+@cache.command("lessons")
+def list_cache_lessons(context: typer.Context, organization: OfOrganization = None) -> None:
     """List what the semantic cache has learned: what is served near a question, and on what evidence."""
     with reporting():
         client = session_of(context).client()
         owner = None if organization is None else client.find("organization", organization)
-        session_of(context).show(list(client.all("/cache/bands", organization=owner)), _BAND)
+        session_of(context).show(list(client.all("/cache/lessons", organization=owner)), _LESSON)
 
 
 @cache.command("purge")

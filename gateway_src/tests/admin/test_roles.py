@@ -219,7 +219,7 @@ OPERATIONS: dict[str, Callable[[Scene], Request]] = {
     ),
     "cache.read": lambda scene: (
         "GET",
-        "/cache/bands" + (f"?organization={scene.organization}" * bool(scene.user)),
+        "/cache/lessons" + (f"?organization={scene.organization}" * bool(scene.user)),
         None,
     ),
     "cache.purge": lambda scene: (

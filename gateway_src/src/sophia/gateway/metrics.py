@@ -211,13 +211,13 @@ class _CacheState(Collector):
                 counts.store_failures + counts.embedding_failures,
             ),
             (
-                "sophia_cache_bands_proven",
-                "Bands of similarity that checks have proven, from when on their near answers are served",
+                "sophia_cache_thresholds_proven",
+                "Times that checks have proven a threshold, or a lower one, from which near answers are then served",
                 self._shadow.proven,
             ),
             (
-                "sophia_cache_bands_switched_off",
-                "Bands of similarity that were served and failed their bound",
+                "sophia_cache_thresholds_switched_off",
+                "Times that what was served failed its bound and was switched off",
                 self._shadow.switched_off,
             ),
         ):

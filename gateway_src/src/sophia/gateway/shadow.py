@@ -28,7 +28,7 @@ By = Literal["partition", "organization"]
 
 
 class ShadowCounts:
-    """Since the start, of this process: checks by result (same, different), and bands proven and switched off."""
+    """Since the start, of this process: checks by result (same, different), and thresholds proven and switched off."""
 
     def __init__(self) -> None:
         self.checks: Counter[str] = Counter()
@@ -65,8 +65,8 @@ class Shadow:
         """
         number = self.rule.band(similarity)
         unit = query.partition.hex() if self._by == "partition" else _model_unit(query, version)
-        bands = await self._lessons.standing(query.principal.organization, unit, now)
-        if number in bands and bands[number].served and self._chance() >= self.rule.shadow:
+        standing = await self._lessons.standing(query.principal.organization, unit, now)
+        if number < standing.served and self._chance() >= self.rule.share(standing):
             return None
         return Check(unit, number, entry.answer)
 
@@ -82,11 +82,11 @@ class Shadow:
         alike = one is not None and other is not None and fresh.finish == check.answer.finish and same(one, other)
         organization = query.principal.organization
         before, after = await self._lessons.change(
-            organization, check.unit, query.model, check.band, now, lambda band: self.rule.observe(band, alike)
+            organization, check.unit, query.model, now, lambda known: self.rule.observe(known, check.band, alike)
         )
         self.counts.checks["same" if alike else "different"] += 1
-        self.counts.proven += after.served and not before.served
-        self.counts.switched_off += before.served and not after.served
+        self.counts.proven += after.served > before.served
+        self.counts.switched_off += after.served < before.served
         return alike
 
 

@@ -29,7 +29,7 @@ __all__ = [
     "SchemaError",
     "audit",
     "audit_head",
-    "cache_bands",
+    "cache_lessons",
     "conversation_turns",
     "flags",
     "keys",
@@ -227,17 +227,16 @@ conversation_turns = sa.Table(
 
 
 # What the semantic cache has learned (sophia.stores.lessons); counts only.
-cache_bands = sa.Table(
-    "cache_bands",
+cache_lessons = sa.Table(
+    "cache_lessons",
     METADATA,
     sa.Column("organization", sa.Text, primary_key=True),
     sa.Column("unit", sa.Text, primary_key=True),
-    sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),
     sa.Column("model", sa.Text, nullable=False),
     sa.Column("changed", sa.BigInteger, nullable=False, index=True),
-    sa.Column("checks", sa.BigInteger, nullable=False),
-    sa.Column("wrong", sa.BigInteger, nullable=False),
-    sa.Column("served", sa.Boolean, nullable=False),
+    sa.Column("checks", sa.JSON, nullable=False),
+    sa.Column("wrong", sa.JSON, nullable=False),
+    sa.Column("served", sa.Integer, nullable=False),
     sa.Column("watched", sa.BigInteger, nullable=False),
     sa.Column("watched_wrong", sa.BigInteger, nullable=False),
     sa.Column("alarm", sa.Double, nullable=False),
@@ -259,14 +258,14 @@ def _add_instances(connection: Connection) -> None:
     instances.create(connection, checkfirst=True)
 
 
-def _add_cache_bands(connection: Connection) -> None:
-    cache_bands.create(connection, checkfirst=True)
+def _add_cache_lessons(connection: Connection) -> None:
+    cache_lessons.create(connection, checkfirst=True)
 
 
 MIGRATIONS: tuple[Migration, ...] = (
     Migration(1, 1, METADATA.create_all),
     Migration(2, 1, _add_instances),
-    Migration(3, 1, _add_cache_bands),
+    Migration(3, 1, _add_cache_lessons),
 )
 
 

@@ -13,7 +13,17 @@ from sophia.gateway.admin.paging import FilterId, Limit, cut
 from sophia.gateway.admin.policy import Action, Resource
 from sophia.gateway.admin.services import Call
 from sophia.gateway.admin.usage import spent
-from sophia.gateway.admin.views import AccountView, BandPage, BandView, CachePurge, LimitView, Me, Purged, moment, money
+from sophia.gateway.admin.views import (
+    AccountView,
+    CachePurge,
+    LessonPage,
+    LessonView,
+    LimitView,
+    Me,
+    Purged,
+    moment,
+    money,
+)
 from sophia.gateway.learn import EDGES, upper_limit
 from sophia.stores.lessons import Lesson, Lessons
 from sophia.stores.model import Level
@@ -63,43 +73,42 @@ async def get_me(call: NamedDependency[Call]) -> Me:
     )
 
 
-BandCursor = Annotated[
+LessonCursor = Annotated[
     str | None,
-    QueryParameter(pattern="^[0-9a-z_]{1,64}:[0-9a-f]{1,64}:[0-9]{1,3}$", description="`next` of the page before"),
+    QueryParameter(pattern="^[0-9a-z_]{1,64}:[0-9a-f]{1,64}$", description="`next` of the page before"),
 ]
 
 
-@get("/cache/bands", tags=["cache"])
-async def list_cache_bands(
-    call: NamedDependency[Call], limit: Limit = 50, cursor: BandCursor = None, organization: FilterId = None
-) -> BandPage:
-    """What the semantic cache has learned: which bands of similarity are served, and on what evidence."""
+@get("/cache/lessons", tags=["cache"])
+async def list_cache_lessons(
+    call: NamedDependency[Call], limit: Limit = 50, cursor: LessonCursor = None, organization: FilterId = None
+) -> LessonPage:
+    """What the semantic cache has learned: from which similarity on near answers are served, and on what evidence."""
     filters = await call.narrow(Action.CACHE_READ, organization=organization)
     after = None
     if cursor is not None:
-        owner, unit, number = cursor.split(":")
-        after = (owner, unit, int(number))
+        owner, _, unit = cursor.partition(":")
+        after = (owner, unit)
     found = await Lessons(call.services.database).all(filters["organization"], limit + 1, after)
-    shown, following = cut(found, limit, lambda lesson: f"{lesson.organization}:{lesson.unit}:{lesson.number}")
-    return BandPage([_band_view(lesson) for lesson in shown], following)
+    shown, following = cut(found, limit, lambda lesson: f"{lesson.organization}:{lesson.unit}")
+    return LessonPage([_lesson_view(lesson) for lesson in shown], following)
 
 
-def _band_view(lesson: Lesson) -> BandView:
-    band = lesson.band
-    most = (band.watched, band.watched_wrong) if band.watched > band.checks else (band.checks, band.wrong)
-    return BandView(
+def _lesson_view(lesson: Lesson) -> LessonView:
+    known = lesson.standing
+    return LessonView(
         organization=lesson.organization,
         unit=lesson.unit,
         model=lesson.model,
-        similarity_from=EDGES[lesson.number],
-        state="served" if band.served else "learning",
-        checks=band.checks,
-        wrong=band.wrong,
-        watched=band.watched,
-        watched_wrong=band.watched_wrong,
-        at_most=round(upper_limit(*most), 6),
-        episode=band.episode,
-        failures=band.failures,
+        threshold=EDGES[known.served - 1] if known.served else None,
+        bands=list(EDGES),
+        checks=list(known.checks),
+        wrong=list(known.wrong),
+        watched=known.watched,
+        watched_wrong=known.watched_wrong,
+        at_most=round(upper_limit(known.watched, known.watched_wrong), 6),
+        episode=known.episode,
+        failures=known.failures,
         changed_at=moment(lesson.changed),
     )
 
@@ -121,4 +130,4 @@ async def purge_cache(call: NamedDependency[Call], data: JSONBody[CachePurge]) -
     return Purged(await services.purge(organization=organization, model=data.model, tag=data.tag))
 
 
-router = Router("/", route_handlers=[get_me, list_cache_bands, purge_cache])
+router = Router("/", route_handlers=[get_me, list_cache_lessons, purge_cache])

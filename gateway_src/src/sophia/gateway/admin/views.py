@@ -343,21 +343,22 @@ class UnsettledPage(Struct, frozen=True):
     next: str | None
 
 
-class BandView(Struct, frozen=True, kw_only=True):
-    """What the semantic cache has learned of one band of similarity of one unit (an opaque partition, or a model).
+class LessonView(Struct, frozen=True, kw_only=True):
+    """What the semantic cache has learned of one unit (an opaque partition, or a model).
 
-    `state` is `learning` (near answers are only checked) or `served`. `checks` and `wrong` count up to the proof,
-    `watched` and `watched_wrong` since; `at_most` is the 95 % upper limit of the share of wrong answers in the larger
-    of the two. `episode` counts how often the band began anew, `failures` how often it was switched off.
+    Near answers are served from `threshold` on; null while all are only checked. `checks` and `wrong` count by band
+    of similarity (lower edges in `bands`) before the band is served, `watched` and `watched_wrong` over all that is
+    served; `at_most` is the 95 % upper limit of the share of wrong answers among these. `episode` counts beginnings,
+    `failures` how often the threshold was given up.
     """
 
     organization: str
     unit: str
     model: str
-    similarity_from: float
-    state: Literal["learning", "served"]
-    checks: int
-    wrong: int
+    threshold: float | None
+    bands: list[float]
+    checks: list[int]
+    wrong: list[int]
     watched: int
     watched_wrong: int
     at_most: float
@@ -366,10 +367,10 @@ class BandView(Struct, frozen=True, kw_only=True):
     changed_at: datetime
 
 
-class BandPage(Struct, frozen=True):
+class LessonPage(Struct, frozen=True):
     """What the semantic cache has learned; `next` is the cursor of the following page, null on the last."""
 
-    data: list[BandView]
+    data: list[LessonView]
     next: str | None
 
 
