@@ -145,7 +145,12 @@ class Index:
         self.extend([key], vector[None], [expires])
 
     def extend(self, keys: Sequence[bytes], vectors: Vector, expires: Sequence[int]) -> None:
-        """Keep many vectors, one a line, each under its key."""
+        """Keep many vectors, one a line, each under its key; of a key that comes twice, the last."""
+        latest = {key: place for place, key in enumerate(keys)}
+        if len(latest) < len(keys):
+            places = sorted(latest.values())
+            keys, vectors = [keys[place] for place in places], vectors[places]
+            expires = [expires[place] for place in places]
         packed = np.frombuffer(b"".join(keys), np.uint8).reshape(-1, _KEY)
         ends = np.array([-(-end // _SECOND) for end in expires], np.uint32)
         for start in range(0, len(keys), _BATCH):

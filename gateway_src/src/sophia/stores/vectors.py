@@ -12,7 +12,7 @@ kept and searched: `sophia.stores.pages`.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from sophia.stores.pages import Found as Neighbour
@@ -107,15 +107,28 @@ class LocalVectors:
         self, organization: str, partition: bytes, key: bytes, vector: Vector, expires: int, now: int
     ) -> None:
         """See `VectorStore.add`."""
+        await self.extend(organization, partition, [key], vector[None], [expires], now)
+
+    async def extend(
+        self,
+        organization: str,
+        partition: bytes,
+        keys: Sequence[bytes],
+        vectors: Vector,
+        expires: Sequence[int],
+        now: int,
+    ) -> None:
+        """Keep many vectors of one partition at once, one a line."""
         shelf = self._shelves.setdefault(organization, _Shelf(organization))
         index = shelf.partitions.get(partition)
         if index is None:
-            index = shelf.partitions[partition] = Index(self._pages_of(len(vector)))
+            index = shelf.partitions[partition] = Index(self._pages_of(vectors.shape[1]))
         shelf.partitions.move_to_end(partition)
         before = len(index)
-        index.add(key, vector, expires)
-        if len(index) > self._max_partition:
-            index.remove_oldest(max(1, self._max_partition // _ROOM))
+        index.extend(keys, vectors, expires)
+        over = len(index) - self._max_partition
+        if over > 0:
+            index.remove_oldest(max(over, self._max_partition // _ROOM))
         self._account(shelf, partition, before)
         while self.count > self._max:
             self._evict()
