@@ -63,6 +63,11 @@ bench: ## Measure the gateway beside its peers.
 	@scripts/environment .work/venv/gateway requirements/gateway.lock
 	@tests/bench/run $(ARGS)
 
+.PHONY: bench-cache
+bench-cache: ## Measure the semantic cache: guards, rule, index, tenants, a trace.
+	@scripts/environment .work/venv/gateway requirements/gateway.lock
+	@PYTHONPATH=gateway_src/src:. .work/venv/gateway/bin/python -m tests.bench.cache $(ARGS)
+
 .PHONY: docs
 docs: ## Write the roles' README files from their argument_specs.
 	@scripts/environment .work/venv/collection requirements/collection.lock

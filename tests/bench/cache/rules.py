@@ -23,9 +23,9 @@ __all__ = ["ours", "static", "vcache"]
 
 Served = NDArray[np.bool_]
 
-_BINS = 61
+_BINS = 41
 _RIDGE = 1e-4
-_NEWTON = 12
+_NEWTON = 8
 _FIRST = 6
 
 

@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+
 from sophia.gateway.learn import Rule, upper_limit
 
 from . import rules
@@ -23,7 +24,7 @@ STATIC = (0.80, 0.85, 0.90, 0.95)
 class Row:
     """One rule in one world. Shares are means over runs, `half` the half-width of a 95 % interval of that mean."""
 
-    world: World
+    world: str
     rule: str
     runs: int
     hits: float
@@ -39,9 +40,9 @@ class Row:
         return self.above / self.runs, upper_limit(self.runs, self.above)
 
 
-def run(runs: int, length: int, seed: int) -> Iterator[Row]:
+def run(runs: int, length: int, seed: int, worlds: Sequence[World] = WORLDS) -> Iterator[Row]:
     """Every cell's numbers depend on the seed and the world's name alone."""
-    for world in WORLDS:
+    for world in worlds:
         rng = np.random.default_rng([seed, *world.name.encode()])
         stream = world.draw(rng, runs, length)
         deciders: dict[str, Callable[[Stream], rules.Served]] = {
@@ -62,7 +63,7 @@ def _row(world: World, name: str, stream: Stream, served: rules.Served) -> Row:
     )
     pooled = float(wrong.sum() / max(1, hits.sum()))
     return Row(
-        world=world,
+        world=world.name,
         rule=name,
         runs=len(hits),
         hits=float(served.mean()),

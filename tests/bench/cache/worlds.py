@@ -64,5 +64,4 @@ WORLDS = (
     ),
     World("at the bound", "1 % wrong at any similarity: no rule can tell it from just above", lambda s, _t, _: np.full_like(s, 0.01)),
     World("turns bad", "0.2 % wrong, from the middle on 10 %", lambda s, _t, time: np.where(time < 0.5, 0.002, 0.1)),
-    World("answers differ at each asking", "60 % wrong at any similarity", lambda s, _t, _: np.full_like(s, 0.6)),
 )

@@ -34,6 +34,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from functools import lru_cache
 from typing import NamedTuple
 
 __all__ = ["Reading", "compare", "objection", "read"]
@@ -251,6 +252,9 @@ _NUMBER_WORDS = {word: str(value) for value, word in enumerate(_COUNTS.split())}
 }
 
 
+_SHORT = 500
+
+
 class Reading(NamedTuple):
     """A question, taken apart: what `compare` compares, and `plain`, the form of it that is best embedded.
 
@@ -307,7 +311,11 @@ def _is_ambiguous(name: str) -> bool:
 
 
 def read(text: str) -> Reading:
-    """Take a question apart."""
+    """Take a question apart. Short ones are remembered: a kept question is read again at every look at it."""
+    return _read_again(text) if len(text) <= _SHORT else _read(text)
+
+
+def _read(text: str) -> Reading:
     text = unicodedata.normalize("NFC", text).replace("’", "'").replace("−", "-").strip()
     quotes = tuple(next(part for part in match if part) for match in _QUOTED.findall(text) if any(match))
     mention = bool(_MENTION.search(text))
@@ -341,6 +349,9 @@ def read(text: str) -> Reading:
         _entities(question),
         tuple(words),
     )
+
+
+_read_again = lru_cache(maxsize=4096)(_read)
 
 
 def _is_free(tokens: list[str], place: int) -> bool:
