@@ -73,6 +73,11 @@ fairness: ## Measure what one busy organisation does to a quiet one.
 	@scripts/environment .work/venv/gateway requirements/gateway.lock
 	@PYTHONPATH=gateway_src/src:. .work/venv/gateway/bin/python -m tests.e2e.fairness --output docs/bench $(ARGS)
 
+.PHONY: bench-cache
+bench-cache: ## Measure the semantic cache: guards, rule, index, tenants, a trace.
+	@scripts/environment .work/venv/gateway requirements/gateway.lock
+	@PYTHONPATH=gateway_src/src:. .work/venv/gateway/bin/python -m tests.bench.cache $(ARGS)
+
 .PHONY: docs
 docs: ## Write the roles' README files from their argument_specs.
 	@scripts/environment .work/venv/collection requirements/collection.lock

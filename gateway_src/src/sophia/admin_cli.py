@@ -26,6 +26,7 @@ FlagName = Annotated[str, typer.Argument(help="The flag's name.")]
 
 _FLAG = ("name", "enabled", "percentage", "organizations", "values", "version", "source")
 _ENTRY = ("sequence", "at", "actor", "action", "resource", "organization")
+_LESSON = ("organization", "model", "unit", "threshold", "checks", "wrong", "watched", "watched_wrong", "failures")
 _USAGE = ("group", "requests", "attempts", "cost", "unsettled", "prompt_tokens", "completion_tokens", "cached_tokens")
 _MODEL_SUM = ("model", "generations", "booked", "billed", "recounted")
 _DIFFERENCE = ("kind", "generation", "attempt", "model", "booked", "billed")
@@ -192,6 +193,15 @@ def reconcile(
                 session.show(found["differences"], _DIFFERENCE)
         if not found["ok"]:
             raise typer.Exit(1)
+
+
+@cache.command("lessons")
+def list_cache_lessons(context: typer.Context, organization: OfOrganization = None) -> None:
+    """List what the semantic cache has learned: what is served near a question, and on what evidence."""
+    with reporting():
+        client = session_of(context).client()
+        owner = None if organization is None else client.find("organization", organization)
+        session_of(context).show(list(client.all("/cache/lessons", organization=owner)), _LESSON)
 
 
 @cache.command("purge")

@@ -118,11 +118,22 @@ class BudgetSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class CacheSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Exact and semantic cache. `ttl` in seconds; `embedder` is local, provider or off."""
+    """Exact and semantic cache. `ttl` in seconds; `embedder` is local, provider or off.
+
+    `decision` says when a near answer is served: `learned`, once checks have proven for its `learn_by` (partition or
+    organization) that at most the share `delta` of such answers is wrong, with the chance `confidence`, looking at
+    neighbours from `floor` on and checking the share `shadow` of hits for good; or `static`, from `similarity` on.
+    """
 
     enabled: bool = True
     ttl: float = 3600.0
+    decision: str = "learned"
     similarity: float = 0.95
+    delta: float = 0.01
+    confidence: float = 0.95
+    shadow: float = 0.05
+    floor: float = 0.8
+    learn_by: str = "partition"
     embedder: str = "off"
     local_model: str | None = None
     embed_timeout: float = 0.5
@@ -316,12 +327,20 @@ def _check(settings: Settings) -> list[str]:
     problems += _check_stores(settings)
     if settings.cache.embedder not in ("local", "provider", "off"):
         problems.append("cache.embedder: must be local, provider or off")
-    if not 0 < settings.cache.similarity <= 1:
-        problems.append("cache.similarity: must be above 0 and at most 1")
     if settings.idempotency.retention < settings.dispatch.deadline:
         problems.append("idempotency.retention: must be at least dispatch.deadline, or a key ends before its request")
     if not 0 <= settings.dispatch.hedge_share <= 1:
         problems.append("dispatch.hedge_share: must be from 0 to 1")
+    if settings.cache.decision not in ("learned", "static"):
+        problems.append("cache.decision: must be learned or static")
+    if settings.cache.learn_by not in ("partition", "organization"):
+        problems.append("cache.learn_by: must be partition or organization")
+    for name in ("similarity", "floor"):
+        if not 0 < getattr(settings.cache, name) <= 1:
+            problems.append(f"cache.{name}: must be above 0 and at most 1")
+    for name in ("delta", "confidence", "shadow"):
+        if not 0 < getattr(settings.cache, name) < 1:
+            problems.append(f"cache.{name}: must be above 0 and below 1")
     if settings.log_level not in ("debug", "info", "warning", "error"):
         problems.append("log_level: must be debug, info, warning or error")
     return problems

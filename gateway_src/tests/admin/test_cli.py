@@ -108,6 +108,7 @@ async def test_flags_audit_usage_and_cache(shell: Shell) -> None:
     assert await shell.json("usage", "--by", "day", "--organization", "acme") == []
     assert await shell.json("unsettled") == []
     assert await shell.json("cache", "purge", "--model", "openai/*") == {"purged": 3}
+    assert await shell.json("cache", "lessons", "--organization", "acme") == []
 
 
 async def test_names_are_shown_as_they_are(shell: Shell) -> None:

@@ -138,6 +138,9 @@ usage.read               foreign     200 404 404
 usage.unsettled          platform    200 200 200
 usage.unsettled          own         200 200 200
 usage.unsettled          foreign     200 404 404
+cache.read               platform    200 200 403
+cache.read               own         200 200 403
+cache.read               foreign     200 404 403
 cache.purge              platform    200 200 403
 cache.purge              own         200 200 403
 cache.purge              foreign     200 404 403
@@ -214,6 +217,11 @@ OPERATIONS: dict[str, Callable[[Scene], Request]] = {
     "usage.unsettled": lambda scene: (
         "GET",
         "/spend/unsettled" + (f"?organization={scene.organization}" * bool(scene.user)),
+        None,
+    ),
+    "cache.read": lambda scene: (
+        "GET",
+        "/cache/lessons" + (f"?organization={scene.organization}" * bool(scene.user)),
         None,
     ),
     "cache.purge": lambda scene: (

@@ -10,6 +10,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from sophia.gateway.cache import CacheCounts
+from sophia.gateway.shadow import ShadowCounts
 from sophia.gateway.slots import Slots
 from sophia.gateway.tally import Count, Spread
 
@@ -169,9 +170,9 @@ class Metrics:
         """Read at each scrape: key slots, ``(open, unconfirmed, unconfirmed nano-dollars)``, breakers, catalogue."""
         self.registry.register(_State(slots, unsettled, breakers, catalogue_age))
 
-    def watch_cache(self, counts: CacheCounts) -> None:
-        """Read at each scrape: what the cache has saved, joined and refused."""
-        self.registry.register(_CacheState(counts))
+    def watch_cache(self, counts: CacheCounts, shadow: ShadowCounts) -> None:
+        """Read at each scrape: what the cache has saved, joined and refused, and what its checks came to."""
+        self.registry.register(_CacheState(counts, shadow))
 
     def render(self) -> bytes:
         """The exposition text."""
@@ -226,8 +227,9 @@ class _State(Collector):
 
 
 class _CacheState(Collector):
-    def __init__(self, counts: CacheCounts) -> None:
+    def __init__(self, counts: CacheCounts, shadow: ShadowCounts) -> None:
         self._counts = counts
+        self._shadow = shadow
 
     def collect(self) -> Iterable[CounterMetricFamily]:
         counts = self._counts
@@ -243,6 +245,16 @@ class _CacheState(Collector):
                 "Times that a cache store or the embedder did not answer",
                 counts.store_failures + counts.embedding_failures,
             ),
+            (
+                "sophia_cache_thresholds_proven",
+                "Times that checks have proven a threshold, or a lower one, from which near answers are then served",
+                self._shadow.proven,
+            ),
+            (
+                "sophia_cache_thresholds_switched_off",
+                "Times that what was served failed its bound and was switched off",
+                self._shadow.switched_off,
+            ),
         ):
             yield CounterMetricFamily(name, text, value)
         objections = CounterMetricFamily(
@@ -251,3 +263,11 @@ class _CacheState(Collector):
         for reason, count in counts.objections.items():
             objections.add_metric((reason,), count)
         yield objections
+        checks = CounterMetricFamily(
+            "sophia_cache_checks",
+            "Near answers compared with fresh ones, by result: same or different",
+            labels=("result",),
+        )
+        for result in ("same", "different"):
+            checks.add_metric((result,), self._shadow.checks[result])
+        yield checks

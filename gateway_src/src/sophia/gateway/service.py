@@ -39,6 +39,7 @@ from sophia.gateway.embed import Embedder, LocalEmbedder, ProviderEmbedder
 from sophia.gateway.flags import FlagSet
 from sophia.gateway.idempotency import Idempotency
 from sophia.gateway.judge import KINDS
+from sophia.gateway.learn import Rule
 from sophia.gateway.ledger import Ledger
 from sophia.gateway.limits import Limits
 from sophia.gateway.listing import Listing
@@ -49,6 +50,7 @@ from sophia.gateway.reconcile import Reconciler
 from sophia.gateway.records import Records
 from sophia.gateway.rules import Rules, read_rules, shipped_rules
 from sophia.gateway.running import Running
+from sophia.gateway.shadow import Shadow
 from sophia.gateway.slots import Slots
 from sophia.gateway.trace import Tracer
 from sophia.gateway.turns import Turns
@@ -65,6 +67,7 @@ from sophia.stores.exact_redis import RedisExact
 from sophia.stores.flags import Flags
 from sophia.stores.idempotency import IdempotencyStore
 from sophia.stores.ledger import LedgerStore
+from sophia.stores.lessons import Lessons
 from sophia.stores.model import Intent, Principal, Settlement, new_id
 from sophia.stores.rates import LocalRates, Rates
 from sophia.stores.rates_redis import RedisRates
@@ -161,12 +164,13 @@ class Service:
             settings.upstream.connections, dispatch.queue, dispatch.queue_wait, dispatch.weights, time.monotonic
         )
         self.metrics.watch_queue(lambda: self.turns.waiting)
+        self.lessons = Lessons(self.database)
         self.embedder = self._open_embedder() if settings.cache.enabled else None
         self.cache = self._open_cache() if settings.cache.enabled else None
         self.app = self._build()
         self.metrics.watch(self.slots, self._unsettled, self.breakers.states, lambda: self.shelf.age)
         if self.cache is not None:
-            self.metrics.watch_cache(self.cache.counts)
+            self.metrics.watch_cache(self.cache.counts, self.cache.shadow_counts)
 
     async def open(self) -> None:
         """Read what can be read beside a worker that still serves.
@@ -315,14 +319,15 @@ class Service:
                 self.metrics.quality.labels(rated.id, kind).set(score / 1000)
 
     async def _expire(self) -> None:
-        """Delete conversations and kept answers past their time."""
+        """Delete what is past its time: conversations, kept answers, what the cache learned and nobody asks for."""
         conversations = Conversations(self.database, self._clock)
         while True:
             try:
                 await conversations.expire()
                 await self.idempotency.expire()
+                await self.lessons.expire(self._clock())
             except ApiError as error:
-                _LOG.warning("conversations and kept answers not expired", extra={"reason": error.message})
+                _LOG.warning("what is past its time was not deleted", extra={"reason": error.message})
             await asyncio.sleep(_EXPIRE)
 
     async def _sweep_reservations(self) -> None:
@@ -403,9 +408,17 @@ class Service:
             ttl=settings.ttl,
             similarity=settings.similarity,
             embed_timeout=settings.embed_timeout,
+            shadow=self._open_shadow() if self.embedder is not None else None,
             version=self._rules_digest(self.settings),
             clock=self._clock,
         )
+
+    def _open_shadow(self) -> Shadow | None:
+        settings = self.settings.cache
+        if settings.decision == "static":
+            return None
+        rule = Rule(settings.delta, settings.confidence, settings.shadow, settings.floor)
+        return Shadow(rule, self.lessons, by="organization" if settings.learn_by == "organization" else "partition")
 
     @staticmethod
     def _rules_digest(settings: Settings) -> str:

@@ -29,6 +29,7 @@ __all__ = [
     "SchemaError",
     "audit",
     "audit_head",
+    "cache_lessons",
     "conversation_turns",
     "flags",
     "idempotency",
@@ -243,6 +244,25 @@ idempotency = sa.Table(
 )
 
 
+# What the semantic cache has learned (sophia.stores.lessons); counts only.
+cache_lessons = sa.Table(
+    "cache_lessons",
+    METADATA,
+    sa.Column("organization", sa.Text, primary_key=True),
+    sa.Column("unit", sa.Text, primary_key=True),
+    sa.Column("model", sa.Text, nullable=False),
+    sa.Column("changed", sa.BigInteger, nullable=False, index=True),
+    sa.Column("checks", sa.JSON, nullable=False),
+    sa.Column("wrong", sa.JSON, nullable=False),
+    sa.Column("served", sa.Integer, nullable=False),
+    sa.Column("watched", sa.BigInteger, nullable=False),
+    sa.Column("watched_wrong", sa.BigInteger, nullable=False),
+    sa.Column("alarm", sa.Double, nullable=False),
+    sa.Column("episode", sa.BigInteger, nullable=False),
+    sa.Column("failures", sa.BigInteger, nullable=False),
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Migration:
     """One step forward: from `version` - 1 to `version`. `oldest` is the oldest version that can still run after it."""
@@ -260,10 +280,15 @@ def _add_idempotency(connection: Connection) -> None:
     idempotency.create(connection, checkfirst=True)
 
 
+def _add_cache_lessons(connection: Connection) -> None:
+    cache_lessons.create(connection, checkfirst=True)
+
+
 MIGRATIONS: tuple[Migration, ...] = (
     Migration(1, 1, METADATA.create_all),
     Migration(2, 1, _add_instances),
     Migration(3, 1, _add_idempotency),
+    Migration(4, 1, _add_cache_lessons),
 )
 
 

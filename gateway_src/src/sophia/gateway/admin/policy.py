@@ -45,6 +45,7 @@ class Action(enum.StrEnum):
     AUDIT_VERIFY = "audit.verify"
     USAGE_READ = "usage.read"
     SPEND_MATCH = "spend.match"
+    CACHE_READ = "cache.read"
     CACHE_PURGE = "cache.purge"
     ME_READ = "me.read"
 
@@ -109,6 +110,7 @@ _TABLE: Mapping[Action, tuple[Reach, Reach, Reach]] = {
     Action.AUDIT_VERIFY: (_ALL, _NOTHING, _NOTHING),
     Action.USAGE_READ: (_ALL, _ORGANIZATION, _OWN),
     Action.SPEND_MATCH: (_ALL, _NOTHING, _NOTHING),
+    Action.CACHE_READ: (_ALL, _ORGANIZATION, _NOTHING),
     Action.CACHE_PURGE: (_ALL, _ORGANIZATION, _NOTHING),
     Action.ME_READ: (_ALL, _ALL, _ALL),
 }

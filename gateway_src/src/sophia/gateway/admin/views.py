@@ -393,6 +393,37 @@ class UnsettledPage(Struct, frozen=True):
     next: str | None
 
 
+class LessonView(Struct, frozen=True, kw_only=True):
+    """What the semantic cache has learned of one unit (an opaque partition, or a model).
+
+    Near answers are served from `threshold` on; null while all are only checked. `checks` and `wrong` count by band
+    of similarity (lower edges in `bands`) before the band is served, `watched` and `watched_wrong` over all that is
+    served; `at_most` is the 95 % upper limit of the share of wrong answers among these. `episode` counts beginnings,
+    `failures` how often the threshold was given up.
+    """
+
+    organization: str
+    unit: str
+    model: str
+    threshold: float | None
+    bands: list[float]
+    checks: list[int]
+    wrong: list[int]
+    watched: int
+    watched_wrong: int
+    at_most: float
+    episode: int
+    failures: int
+    changed_at: datetime
+
+
+class LessonPage(Struct, frozen=True):
+    """What the semantic cache has learned; `next` is the cursor of the following page, null on the last."""
+
+    data: list[LessonView]
+    next: str | None
+
+
 class Purged(Struct, frozen=True):
     """How many cached answers were dropped."""
 
