@@ -44,28 +44,28 @@ class Seen:
         return statistics.quantiles(self.seconds, n=100, method="inclusive")[round(share * 100) - 1]
 
 
-async def _client(bed: Bed, key: str, until: float, seen: Seen) -> None:
+async def _client(client: httpx.AsyncClient, bed: Bed, key: str, until: float, seen: Seen) -> None:
     """One after the other."""
     body = {"model": MODEL, "max_tokens": 32, "messages": [{"role": "user", "content": "Tell me about queues."}]}
     headers = {"authorization": f"Bearer {key}", "x-sophia-cache": "off"}
-    async with httpx.AsyncClient(timeout=60) as client:
-        while time.monotonic() < until:
-            started = time.monotonic()
-            answer = await client.post(f"{bed.url}/v1/chat/completions", json=body, headers=headers)
-            seen.statuses[answer.status_code] += 1
-            if answer.status_code == 200:
-                seen.seconds.append(time.monotonic() - started)
-            else:
-                seen.waits.append(float(answer.headers["retry-after"]))
-                await asyncio.sleep(0.2)
+    while time.monotonic() < until:
+        started = time.monotonic()
+        answer = await client.post(f"{bed.url}/v1/chat/completions", json=body, headers=headers)
+        seen.statuses[answer.status_code] += 1
+        if answer.status_code == 200:
+            seen.seconds.append(time.monotonic() - started)
+        else:
+            seen.waits.append(float(answer.headers["retry-after"]))
+            await asyncio.sleep(0.2)
 
 
 async def _load(bed: Bed, clients: dict[str, int], seconds: float) -> dict[str, Seen]:
-    until = time.monotonic() + seconds
     seen = {key: Seen() for key in clients}
-    await asyncio.gather(
-        *(_client(bed, key, until, seen[key]) for key, count in clients.items() for _ in range(count))
-    )
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
+    async with httpx.AsyncClient(timeout=60, limits=limits) as client:
+        until = time.monotonic() + seconds
+        everybody = [key for key, count in clients.items() for _ in range(count)]
+        await asyncio.gather(*(_client(client, bed, key, until, seen[key]) for key in everybody))
     return seen
 
 
