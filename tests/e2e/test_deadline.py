@@ -16,8 +16,8 @@ import pytest
 from tests.e2e.bed import Bed
 
 MODEL = "openai/gpt-4o-mini"
-LATE = 2.5
-"""What the gateway may take at most where half a second was given: two noisy cores, no five-second wait."""
+LATE = 10.0
+"""What may pass on two noisy cores where half a second was given and thirty would be taken."""
 
 _FED = 0.4
 """The ledger's table is fed every tenth of a second."""
@@ -56,8 +56,8 @@ def attempts(bed: Bed) -> int:
 @pytest.mark.parametrize(
     "fault",
     [
-        {"kind": "slow_headers", "seconds": 8},
-        {"kind": "stall", "after": 0, "seconds": 8},
+        {"kind": "slow_headers", "seconds": 30},
+        {"kind": "stall", "after": 0, "seconds": 30},
         {"kind": "trickle", "seconds": 0.05},
     ],
     ids=lambda fault: fault["kind"],
@@ -76,7 +76,7 @@ def test_it_ends_what_is_too_slow(bed: Bed, key: str, header: str, fault: dict[s
 
 
 def test_a_stream_ends_with_the_client_s_own_deadline_and_says_so(bed: Bed, key: str) -> None:
-    bed.faults([{"fault": {"kind": "stall", "after": 3, "seconds": 8}}])
+    bed.faults([{"fault": {"kind": "stall", "after": 3, "seconds": 30}}])
     answer, seconds = ask(bed, key, {"x-request-timeout": "0.7"}, stream=True)
     assert answer.status_code == 200
     assert b'"error_type":"deadline_exceeded"' in answer.content.splitlines()[-2]
@@ -92,7 +92,7 @@ def test_a_stream_goes_on_beyond_what_an_sdk_waits_for_its_first_token(bed: Bed,
 
 
 def test_openai_s_client_is_not_outlived_by_its_request(bed: Bed, key: str) -> None:
-    bed.faults([{"fault": {"kind": "slow_headers", "seconds": 8}}])
+    bed.faults([{"fault": {"kind": "slow_headers", "seconds": 30}}])
     client = openai.OpenAI(base_url=f"{bed.url}/v1", api_key=key, max_retries=0, timeout=0.5)
     with pytest.raises((openai.APITimeoutError, openai.InternalServerError)):
         client.chat.completions.create(model=MODEL, messages=[{"role": "user", "content": "Hi."}])
@@ -103,14 +103,14 @@ def test_openai_s_client_is_not_outlived_by_its_request(bed: Bed, key: str) -> N
 
 
 def test_attempts_and_pauses_stay_within_it(bed: Bed, key: str) -> None:
-    bed.faults([{"fault": {"kind": "status", "status": 429, "retry_after": 5}}])
-    answer, seconds = ask(bed, key, {"x-request-timeout": "1"})
+    bed.faults([{"fault": {"kind": "status", "status": 429, "retry_after": 9}}])
+    answer, seconds = ask(bed, key, {"x-request-timeout": "6"})
     assert (answer.status_code, answer.json()["error"]["code"]) == (429, "upstream_rate_limited")
-    assert seconds < 1  # a pause that does not fit is not begun
+    assert seconds < 6  # a pause that does not fit is not begun
 
 
 def test_waiting_for_another_s_answer_stays_within_it(bed: Bed, key: str) -> None:
-    bed.faults([{"match": {"times": 1}, "fault": {"kind": "slow_headers", "seconds": 3}}])
+    bed.faults([{"match": {"times": 1}, "fault": {"kind": "slow_headers", "seconds": 12}}])
     same = {"temperature": 0, "messages": [{"role": "user", "content": "The same question."}]}
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         first = pool.submit(ask, bed, key, {}, **same)
@@ -128,7 +128,7 @@ def test_waiting_for_another_s_answer_stays_within_it(bed: Bed, key: str) -> Non
 
 
 def test_short_deadlines_do_not_make_a_model_look_ill(bed: Bed, key: str) -> None:
-    bed.faults([{"fault": {"kind": "slow_headers", "seconds": 8}}])
+    bed.faults([{"fault": {"kind": "slow_headers", "seconds": 30}}])
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(lambda _: ask(bed, key, {"x-request-timeout": "0.3"})[0].status_code, range(8)))
     assert answers == [504] * 8

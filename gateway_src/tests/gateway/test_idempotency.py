@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -111,6 +112,15 @@ async def test_a_failure_is_judged_by_what_it_cost(room: Room) -> None:
     assert dict(sent[0]["headers"])[b"idempotent-replayed"] == b"true"
     assert dict(sent[0]["headers"])[b"x-should-retry"] == b"false"
     assert third.recording is None
+
+
+async def test_of_many_at_once_one_runs(room: Room) -> None:
+    exchanges = [room.exchange()[0] for _ in range(30)]
+    results = await asyncio.gather(
+        *(room.room.replayed(each, b"body", ()) for each in exchanges), return_exceptions=True
+    )
+    assert [result for result in results if not isinstance(result, ApiError)] == [False]
+    assert {result.code for result in results if isinstance(result, ApiError)} == {"idempotency_in_progress"}
 
 
 @pytest.mark.parametrize("cost", [0, 9])

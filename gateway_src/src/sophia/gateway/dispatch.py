@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -43,6 +44,7 @@ T = TypeVar("T")
 _BODY_LIMIT = 64 * 1024 * 1024
 _MOMENT = 5.0  # for the body of an error
 _FAIR = 30.0  # seconds after which silence is the model's fault, where nothing is known of it
+_NO_LIMIT = nullcontext()
 _UNBILLED = frozenset({500, 502, 503, 529})
 
 
@@ -59,7 +61,7 @@ class Request:
     received: float
     deadline: float
     hurried: bool = False
-    """Whether the deadline is the client's own."""
+    """Whether the deadline is the client's own, shorter than the gateway's."""
     final: bool = False
     """Whether a stream, too, has to end with the deadline."""
     batch: bool = False
@@ -411,7 +413,8 @@ class Dispatcher:
         reply = await self._send(request, attempt, stream=False)
         generation = reply.header("x-generation-id")
         try:
-            async with asyncio.timeout(request.deadline - time.monotonic()):
+            # A timer costs what a small answer does: the gateway's own long deadline is not worth one here.
+            async with asyncio.timeout(request.deadline - time.monotonic()) if request.hurried else _NO_LIMIT:
                 body = await reply.read(_BODY_LIMIT)
             result = request.dialect.result(body)
         except TimeoutError:

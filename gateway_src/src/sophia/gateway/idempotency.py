@@ -81,7 +81,7 @@ class Idempotency:
         self._retention = int(settings.retention * 1e9)
         self._instance = instance
         self._clock = clock
-        self._running: set[bytes] = set()
+        self._running: set[tuple[bytes, int]] = set()
         self._late: set[asyncio.Task[None]] = set()
 
     async def replayed(self, exchange: Exchange, body: bytes, rate_headers: Sequence[tuple[bytes, bytes]]) -> bool:
@@ -97,9 +97,16 @@ class Idempotency:
         principal = exchange.principal
         assert principal is not None  # noqa: S101 - authenticated on every route that comes here
         claim = self._claim(exchange, principal, name, body)
-        kept = await self._take(claim, principal)
+        # Known before it is in the database, where others of this process see it at once.
+        self._running.add((claim.key, claim.at))
+        holds = False
+        try:
+            kept = await self._take(claim, principal)
+            holds = kept is None
+        finally:
+            if not holds:
+                self._running.discard((claim.key, claim.at))
         if kept is None:
-            self._running.add(claim.key)
             self._metrics.idempotency("first")
             exchange.recording = Recording(self, exchange, claim, keep=_may_keep(exchange, principal))
             return False
@@ -110,8 +117,11 @@ class Idempotency:
     def _claim(self, exchange: Exchange, principal: Principal, name: str, body: bytes) -> Claim:
         now = self._clock()
         path: str = exchange.scope["path"]
+        key = sha256(_pack((principal.key, _read(name)))).digest()
+        while (key, now) in self._running:  # together they name the request
+            now += 1
         return Claim(
-            key=sha256(_pack((principal.key, _read(name)))).digest(),
+            key=key,
             organization=principal.organization,
             owner=principal.key,
             fingerprint=sha256(_pack((path, body))).digest(),
@@ -158,7 +168,7 @@ class Idempotency:
     async def _runs(self, first: Claim) -> bool:
         """Whether a request that is noted as running may be."""
         if first.instance == self._instance:
-            return first.key in self._running
+            return (first.key, first.at) in self._running
         return await self._store.lives(first.instance)
 
     async def _cost(self, first: Claim) -> tuple[int, bool]:
@@ -194,9 +204,9 @@ class Idempotency:
             task.add_done_callback(self._late.discard)
             return
         except BaseException:
-            self._running.discard(claim.key)
+            self._running.discard((claim.key, claim.at))
             raise
-        self._running.discard(claim.key)
+        self._running.discard((claim.key, claim.at))
 
     async def _end(self, claim: Claim, failed: bool, answer: Kept | None) -> None:
         if not failed:
@@ -218,7 +228,7 @@ class Idempotency:
                     reason = error.message
             _LOG.warning("answer not kept for its idempotency key", extra={"request": claim.request, "reason": reason})
         finally:
-            self._running.discard(claim.key)
+            self._running.discard((claim.key, claim.at))
 
     async def expire(self) -> None:
         """Delete keys past their time.

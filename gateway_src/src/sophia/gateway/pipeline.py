@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import msgspec
@@ -33,6 +34,7 @@ from sophia.stores.model import Principal, Tokens
 
 __all__ = ["Journey", "Pipeline"]
 
+_NO_LIMIT = nullcontext()
 _NAMED = Task("chat", 0.0)
 
 
@@ -102,6 +104,7 @@ class Pipeline:
         rate_headers = await self._limits.admit(principal, estimate + min(call.max_output or 500, 500), self._clock())
         admitted = time.perf_counter()
         self._metrics.stage("limits", admitted - begun)
+        hurried = deadline is not None and deadline < self._deadline
         seconds = min(deadline or self._deadline, self._deadline)
         max_price = max_price_of(call.provider)
         route = self._plan(principal, dialect, call, estimate, seconds, max_price)
@@ -116,8 +119,8 @@ class Pipeline:
             max_price=max_price,
             received=received,
             deadline=received + seconds,
-            hurried=deadline is not None,
-            final=final,
+            hurried=hurried,
+            final=hurried and final,
             batch=batch,
             hedge=self._flags().on(HEDGE, principal.organization, principal.user or principal.key),
             headers=headers,
@@ -165,7 +168,8 @@ class Pipeline:
             self._metrics.cache("off")
             return None
         try:
-            async with asyncio.timeout(journey.request.deadline - time.monotonic()):
+            request = journey.request
+            async with asyncio.timeout(request.deadline - time.monotonic()) if request.hurried else _NO_LIMIT:
                 hit = await self._cache.lookup(journey.query, self._clock())
         except TimeoutError as error:
             raise DeadlineExceeded(
