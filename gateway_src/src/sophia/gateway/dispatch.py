@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -44,7 +43,6 @@ T = TypeVar("T")
 _BODY_LIMIT = 64 * 1024 * 1024
 _MOMENT = 5.0  # for the body of an error
 _FAIR = 30.0  # seconds after which silence is the model's fault, where nothing is known of it
-_NO_LIMIT = nullcontext()
 _UNBILLED = frozenset({500, 502, 503, 529})
 
 
@@ -413,8 +411,7 @@ class Dispatcher:
         reply = await self._send(request, attempt, stream=False)
         generation = reply.header("x-generation-id")
         try:
-            # A timer costs what a small answer does: the gateway's own long deadline is not worth one here.
-            async with asyncio.timeout(request.deadline - time.monotonic()) if request.hurried else _NO_LIMIT:
+            async with asyncio.timeout(request.deadline - time.monotonic()):
                 body = await reply.read(_BODY_LIMIT)
             result = request.dialect.result(body)
         except TimeoutError:
