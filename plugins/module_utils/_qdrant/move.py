@@ -154,7 +154,7 @@ class Migration:
         page = self._source.scroll(source.name, None, SAMPLED_POINTS, source.parts[0]) if source.points and source.parts else None
         seconds = max(1e-6, self._clock() - began)
         points = page.count(SAMPLED_POINTS) if page else 0
-        each = len(page.text) // points if page and points else 0
+        each = len(page.raw) // points if page and points else 0
         left = source.points
         if seen.story and seen.story.ranges:
             left = sum(item.count for number, item in enumerate(seen.story.ranges) if number not in seen.story.done)

@@ -4,10 +4,10 @@
 
 # This module_utils is PRIVATE to the collection: it may change in any release.
 
-"""A page of a scroll, kept as the text it came in.
+"""A page of a scroll, kept as the bytes it came in.
 
-Decoding 384 numbers a point costs more than everything else a copy does. So what can be done with the text is done with
-the text: a page is passed on as it is, and two pages of the same bytes hold the same points. It is decoded where somebody
+Decoding 384 numbers a point costs more than everything else a copy does. So what can be done with the bytes is done with
+the bytes: a page is passed on as it is, and two pages of the same bytes hold the same points. It is decoded where somebody
 looks at the points.
 """
 
@@ -23,9 +23,9 @@ from ansible_collections.sophia.platform.plugins.module_utils._errors import Bad
 
 PointId = Union[int, str]
 
-_HEAD = re.compile(r'\s*\{\s*"result"\s*:\s*\{\s*"points"\s*:\s*\[')
-_TAIL = re.compile(r'"next_page_offset"\s*:\s*(null|[0-9]+|"[0-9A-Fa-f-]+")\s*\}[^\]]*$')
-_JOIN = re.compile(r"\]\s*,\s*$")
+_HEAD = re.compile(rb'\s*\{\s*"result"\s*:\s*\{\s*"points"\s*:\s*\[')
+_TAIL = re.compile(rb'"next_page_offset"\s*:\s*(null|[0-9]+|"[0-9A-Fa-f-]+")\s*\}[^\]]*$')
+_JOIN = re.compile(rb"\]\s*,\s*$")
 
 
 def order(point_id: PointId) -> tuple[int, int]:
@@ -49,14 +49,14 @@ def first(one: PointId | None, other: PointId | None) -> PointId | None:
 
 @dataclass(frozen=True)
 class Page:
-    """``text`` is what stands between the brackets of ``points``; ``next`` the id that the next page begins with."""
+    """``raw`` is what stands between the brackets of ``points``; ``next`` the id that the next page begins with."""
 
-    text: str
+    raw: bytes
     next: PointId | None
 
     @property
     def empty(self) -> bool:
-        return not self.text.strip()
+        return not self.raw or self.raw.isspace()
 
     def count(self, limit: int) -> int:
         """Return how many points it has, ``limit`` being what was asked for: a page with a next one is full."""
@@ -65,41 +65,44 @@ class Page:
         return 0 if self.empty else len(self.points())
 
     def points(self) -> list[dict[str, Any]]:
-        """Return the points, decoded."""
-        found: list[dict[str, Any]] = json.loads("[" + self.text + "]")
+        """Return the points, decoded. Raises :class:`BadResponse`."""
+        try:
+            found: list[dict[str, Any]] = json.loads(b"".join((b"[", self.raw, b"]")))
+        except ValueError:
+            raise BadResponse("a scroll was answered with points that are not JSON") from None
         return found
 
 
-def read(text: str) -> Page:
+def read(answer: bytes) -> Page:
     """Return the page that an answer holds. Raises :class:`BadResponse`.
 
     Nothing after the points has a closing bracket, and within them one always follows: so the end of the points cannot
     be mistaken, whatever a payload contains.
     """
-    head = _HEAD.match(text)
-    place = text.rfind('"next_page_offset"')
-    tail = _TAIL.match(text, place) if place >= 0 else None
-    join = _JOIN.search(text, max(0, place - 16), place) if tail else None
+    head = _HEAD.match(answer)
+    place = answer.rfind(b'"next_page_offset"')
+    tail = _TAIL.match(answer, place) if place >= 0 else None
+    join = _JOIN.search(answer, max(0, place - 16), place) if tail else None
     if head and tail and join and join.start() >= head.end():
-        return Page(text[head.end() : join.start()], json.loads(tail.group(1)))
-    return _decoded(text)
+        return Page(answer[head.end() : join.start()], json.loads(tail.group(1)))
+    return _decoded(answer)
 
 
-def _decoded(text: str) -> Page:
+def _decoded(answer: bytes) -> Page:
     """Read an answer whose members come in another order."""
     try:
-        result = json.loads(text)["result"]
+        result = json.loads(answer)["result"]
         return Page(written(result["points"]), result.get("next_page_offset"))
     except (ValueError, KeyError, TypeError):
         raise BadResponse("a scroll was answered without points") from None
 
 
-def written(points: list[dict[str, Any]]) -> str:
-    """Return points as text again. A 32-bit float's shortest decimal is the same after a round through 64 bits."""
-    return ",".join(json.dumps(point, ensure_ascii=False, separators=(",", ":")) for point in points)
+def written(points: list[dict[str, Any]]) -> bytes:
+    """Return points as bytes again. A 32-bit float's shortest decimal is the same after a round through 64 bits."""
+    return ",".join(json.dumps(point, ensure_ascii=False, separators=(",", ":")) for point in points).encode()
 
 
-def upserted(points: list[dict[str, Any]]) -> str:
+def upserted(points: list[dict[str, Any]]) -> bytes:
     """Return points as an upsert takes them: without what only a scroll says."""
     kept = ("id", "vector", "payload")
     return written([{name: point[name] for name in kept if point.get(name) is not None} for point in points])

@@ -8,16 +8,10 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import os
-import resource
-import subprocess
 import sys
-import tempfile
 import time
 
-from . import ROOT, kills, live
-from .servers import Server, fill
-from .trial import api, migrate
+from . import kills, live
 
 
 def killing(given: argparse.Namespace) -> int:
@@ -36,44 +30,17 @@ def living(given: argparse.Namespace) -> int:
 
 
 def speeding(given: argparse.Namespace) -> int:
-    """Migrate so many points; each step in a process of its own, whose memory is its own."""
-    source, target = Server(), Server()
-    try:
-        began = time.monotonic()
-        fill(source, "docs", given.points, given.dims, index=False)
-        print(f"{given.points} points of {given.dims} dimensions made in {time.monotonic() - began:.0f} s")
-        with tempfile.TemporaryDirectory(prefix="vectors-") as folder:
-            for state in ("copied", "verified", "verified"):
-                before = (source.cpu(), target.cpu())
-                argv = [sys.executable, "-m", "tests.bench.vectors", "step", "--urls", source.url, target.url]
-                argv += ["--folder", folder, "--state", state, "--workers", str(given.workers)]
-                done = subprocess.run(argv, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
-                servers = f"source {source.cpu() - before[0]:.1f} s, target {target.cpu() - before[1]:.1f} s of processor time"
-                print(f"{state}: {done.stdout.strip()}; {servers}; load {os.getloadavg()[0]:.1f}", flush=True)
-        return 0
-    finally:
-        source.close()
-        target.close()
+    from . import speed
+
+    tuning = {} if given.workers is None else {"workers": given.workers}
+    speed.run(given.points, given.dims, ("copied", "verified", "verified"), tuning)
+    return 0
 
 
 def step(given: argparse.Namespace) -> int:
-    class There:
-        headers: dict = {}
+    from . import speed
 
-        def __init__(self, url: str) -> None:
-            self.url = url
-
-    source, target = (api(There(url)) for url in given.urls)
-    began = time.monotonic()
-    report = migrate(source, target, given.folder, given.state, workers=given.workers)
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    rate = report.as_result()["points_per_second"]
-    copied = f"{report.copied} copied at {rate:.0f} points/s, " if rate else ""
-    print(
-        f"{copied}changed={report.changed}, {time.monotonic() - began:.1f} s in all, "
-        f"peak {usage.ru_maxrss // 1024} MiB, {usage.ru_utime + usage.ru_stime:.1f} s of processor time",
-        end="",
-    )
+    speed.step(given.step)
     return 0
 
 
@@ -84,10 +51,8 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--points", type=int, default=100_000)
     parser.add_argument("--dims", type=int, default=384)
-    parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--urls", nargs=2, help=argparse.SUPPRESS)
-    parser.add_argument("--folder", help=argparse.SUPPRESS)
-    parser.add_argument("--state", help=argparse.SUPPRESS)
+    parser.add_argument("--workers", type=int)
+    parser.add_argument("--step", help=argparse.SUPPRESS)
     given = parser.parse_args()
     return {"kills": killing, "live": living, "speed": speeding, "step": step}[given.what](given)
 

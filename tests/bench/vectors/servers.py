@@ -49,7 +49,8 @@ class Server:
         if not index:
             argv = [*argv, "--no-index"]
         environ = {**os.environ, **environ, **({"QDRANT_API_KEY": api_key} if api_key else {})}
-        self.process = subprocess.Popen(argv, env=environ, stdout=subprocess.PIPE, text=True)
+        # A session of its own, as a service has: Linux may give each session, and not each process, its share of the processor.
+        self.process = subprocess.Popen(argv, env=environ, stdout=subprocess.PIPE, text=True, start_new_session=True)
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line.startswith("listening on "):

@@ -209,9 +209,9 @@ def test_ranges_have_a_bearable_size():
 def test_pages_grow_and_shrink():
     size = Size(target=10_000)
     for _number in range(10):
-        size.saw(Page("x" * 100 * size.points, next=1), size.points)
+        size.saw(Page(b"x" * 100 * size.points, next=1), size.points)
     assert size.points == 100
-    size.saw(Page("x" * 50_000 * size.points, next=1), size.points)
+    size.saw(Page(b"x" * 50_000 * size.points, next=1), size.points)
     assert size.points == 1
     asked = []
 

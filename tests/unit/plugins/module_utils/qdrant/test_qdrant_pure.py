@@ -115,10 +115,10 @@ def test_a_page_is_what_stands_between_the_brackets(seed, ascii_only):
     text = json.dumps({"result": {"points": points, "next_page_offset": following}, "status": "ok", "time": 0.1}, ensure_ascii=ascii_only)
     if rng.random() < 0.5:
         text = json.dumps(json.loads(text), separators=(",", ":"))
-    read = page.read(text)
+    read = page.read(text.encode())
     assert (read.points(), read.next) == (points, following)
     assert read.empty == (not points)
-    assert json.loads("[" + page.written(points) + "]") == points
+    assert json.loads(b"[" + page.written(points) + b"]") == points
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -133,19 +133,19 @@ def test_a_page_with_members_in_another_order_is_decoded(seed):
         {"usage": usage, "result": {"points": points, "next_page_offset": 9}},
     ]
     for answer in answers:
-        read = page.read(json.dumps(answer))
+        read = page.read(json.dumps(answer).encode())
         assert (read.points(), read.next) == (points, 9)
 
 
 def test_an_answer_without_points_is_refused():
     for text in ("", "[]", '{"result":null}', '{"result":{"points":[', '{"status":{"error":"x"}}'):
         with pytest.raises(BadResponse):
-            page.read(text)
+            page.read(text.encode())
 
 
 def test_an_upsert_has_what_belongs_to_a_point():
     points = [{"id": 1, "vector": [1.0], "payload": {"a": 1}, "shard_key": "eu", "order_value": 3}, {"id": 2, "vector": {}, "payload": {}}]
-    assert json.loads("[" + page.upserted(points) + "]") == [{"id": 1, "vector": [1.0], "payload": {"a": 1}}, {"id": 2, "vector": {}, "payload": {}}]
+    assert json.loads(b"[" + page.upserted(points) + b"]") == [{"id": 1, "vector": [1.0], "payload": {"a": 1}}, {"id": 2, "vector": {}, "payload": {}}]
 
 
 def test_ids_are_ordered_as_the_server_orders_them():
