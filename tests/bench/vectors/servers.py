@@ -118,9 +118,13 @@ def point_id(number: int) -> int | str:
     return number if number % 3 else str(uuid.UUID(int=(number * 0x9E3779B97F4A7C15F39CC0605CEDC835) % (1 << 128)))
 
 
+def payload(number: int) -> dict[str, Any]:
+    text = "naïve \"text\" ]},\\ ünd mehr"
+    return {"number": number, "group": f"g{number % 7}", "text": text, "nested": {"list": [1, 2.5, None]}}
+
+
 def point(rng: random.Random, number: int, dims: int) -> dict[str, Any]:
-    payload = {"number": number, "group": f"g{number % 7}", "text": "naïve \"text\" ]},\\ ünd mehr", "nested": {"list": [1, 2.5, None]}}
-    return {"id": point_id(number), "vector": vector(rng, dims), "payload": payload}
+    return {"id": point_id(number), "vector": vector(rng, dims), "payload": payload(number)}
 
 
 def fill(server: Server, name: str, points: int, dims: int, *, seed: int = 1, index: bool = True) -> None:

@@ -27,7 +27,7 @@ from ansible_collections.sophia.platform.plugins.module_utils._qdrant.move impor
 from ansible_collections.sophia.platform.plugins.module_utils._qdrant.plan import Wanted
 
 from . import ROOT
-from .servers import Server, point_id
+from .servers import Server, payload, point_id
 from .trial import api
 
 SAMPLE_SECONDS = 0.2
@@ -133,10 +133,7 @@ def load(server: Server, points: int, dims: int, seed: int = 1) -> None:
         for start in range(0, points, step):
             numbers = range(start, min(points, start + step))
             rows = rng.random((len(numbers), dims), dtype=numpy.float32) * 2 - 1
-            made = [
-                {"id": point_id(number), "vector": row, "payload": {"number": number, "group": f"g{number % 7}", "text": "naïve \"text\" ]},\\ ünd mehr"}}
-                for number, row in zip(numbers, rows)
-            ]
+            made = [{"id": point_id(number), "vector": row, "payload": payload(number)} for number, row in zip(numbers, rows)]
             body = orjson.dumps({"points": made}, option=orjson.OPT_SERIALIZE_NUMPY)
             connection.call("PUT", "/collections/docs/points?wait=true", body.decode())
 
