@@ -98,9 +98,9 @@ options:
     default: ~/.local/state/sophia/qdrant_migrate
   workers:
     description:
-      - How many ranges are worked on at the same time.
+      - How many ranges are worked on at the same time. Each takes the memory of about three batches.
     type: int
-    default: 2
+    default: 4
   batch_bytes:
     description:
       - About how large a batch of points is, in bytes of JSON, at most 16777216. Batches become smaller by themselves where a
@@ -358,7 +358,7 @@ def main() -> None:
             adopt={"type": "bool", "default": False},
             delete={"type": "bool", "default": False},
             journal={"type": "path", "default": "~/.local/state/sophia/qdrant_migrate"},
-            workers={"type": "int", "default": 2},
+            workers={"type": "int", "default": 4},
             batch_bytes={"type": "int", "default": 4 * 1024 * 1024},
             rate_limit={"type": "int", "default": 0},
             max_lag={"type": "int", "default": 0},

@@ -36,7 +36,7 @@ MAKE_TRIES = 3
 class Tuning:
     """How a migration goes about it; bytes, points a second, seconds."""
 
-    workers: int = 2
+    workers: int = 4
     batch_bytes: int = 4 * 1024 * 1024
     rate: float = 0.0
     max_lag: int = 0
@@ -324,7 +324,9 @@ class Migration:
         counts = {"source": now.points, "target": made.points}
         names = model.vectors(source).names
         places = verify.sample(story.ranges, self._tuning.samples)
-        overlap = verify.overlap(self._source, self._target, now, self._wanted.target, names, places, self._tuning.samples)
+        overlap = verify.overlap(
+            self._source, self._target, now, self._wanted.target, names, places, self._tuning.samples, self._tuning.workers
+        )
         self.report.verified = {
             "points": counts,
             "differences": [item.as_result() for item in problems],
