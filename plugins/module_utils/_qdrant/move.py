@@ -37,7 +37,7 @@ class Tuning:
     """How a migration goes about it; bytes, points a second, seconds."""
 
     workers: int = 4
-    batch_bytes: int = 4 * 1024 * 1024
+    batch_bytes: int = 2 * 1024 * 1024
     rate: float = 0.0
     max_lag: int = 0
     max_passes: int = 10

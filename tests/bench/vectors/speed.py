@@ -36,7 +36,10 @@ BODY_BYTES = 4 * 1024 * 1024
 
 @dataclass
 class Phase:
-    """One phase: seconds of the clock, seconds of processor time of the three processes, the module's memory (MiB)."""
+    """One phase: seconds of the clock, seconds of processor time of the three processes, the module's memory (MiB).
+
+    ``others`` is what everything else on the machine took meanwhile, in cores.
+    """
 
     name: str
     points: int
@@ -44,6 +47,7 @@ class Phase:
     module: float
     source: float
     target: float
+    others: float
     resident: list[int] = field(default_factory=list)
 
 
@@ -85,13 +89,13 @@ class Measured(Migration):
         with resident() as sizes:
             result = action(*args)
         seconds = time.monotonic() - began
-        spent = [now - then for now, then in zip(self._cpu(), before)]
-        self.phases.append(Phase(name, points(result), seconds, *spent, sizes))
+        *spent, busy = (now - then for now, then in zip(self._cpu(), before))
+        self.phases.append(Phase(name, points(result), seconds, *spent, max(0.0, busy - sum(spent)) / seconds, sizes))
         return result
 
     def _cpu(self) -> list[float]:
         usage = resource.getrusage(resource.RUSAGE_SELF)
-        return [usage.ru_utime + usage.ru_stime, *map(cpu, self._processes)]
+        return [usage.ru_utime + usage.ru_stime, *map(cpu, self._processes), busy()]
 
 
 @contextmanager
@@ -120,6 +124,12 @@ def cpu(process: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+def busy() -> float:
+    """Return the seconds of processor time that the machine has been busy: user, nice, system, interrupts, stolen."""
+    fields = pathlib.Path("/proc/stat").read_text(encoding="ascii").split(maxsplit=9)[1:9]
+    return sum(int(fields[number]) for number in (0, 1, 2, 5, 6, 7)) / os.sysconf("SC_CLK_TCK")
+
+
 def load(server: Server, points: int, dims: int, seed: int = 1) -> None:
     """Make the collection ``docs`` with two payload indexes and so many points; no index of vectors is built."""
     rng = numpy.random.default_rng(seed)
@@ -138,7 +148,7 @@ def load(server: Server, points: int, dims: int, seed: int = 1) -> None:
             connection.call("PUT", "/collections/docs/points?wait=true", body.decode())
 
 
-def run(points: int, dims: int, states: tuple[str, ...], tuning: dict[str, Any]) -> list[Run]:
+def run(points: int, dims: int, states: list[str], tuning: dict[str, Any]) -> list[Run]:
     """Migrate so many points, state by state; each in a process of its own, whose memory is its own."""
     source, target = Server(), Server()
     try:
@@ -181,6 +191,6 @@ def told(done: Run) -> str:
         rate = f", {phase.points / phase.seconds:,.0f} points/s" if phase.points else ""
         lines.append(
             f"  {phase.name}: {phase.seconds:.1f} s{rate}; processor time: module {phase.module:.1f} s, source {phase.source:.1f} s, "
-            f"target {phase.target:.1f} s; MiB {' '.join(map(str, phase.resident))}"
+            f"target {phase.target:.1f} s, others {phase.others:.1f} cores; MiB {' '.join(map(str, phase.resident))}"
         )
     return "\n".join(lines)
