@@ -87,8 +87,9 @@ def _kills(items: list[Json]) -> str:
     seeds = ", ".join(str(item["result"]["seed"]) for item in items)
     return (
         "## Kills\n\n"
-        f"{totals['kills']} kills by the clock, before and after calls and within a line of the journal, in {totals['migrations']} migrations of 600 points "
-        f"in 12 ranges (seeds {seeds}), the source changed between kills in half of them: **{totals['lost']} points lost, {totals['extra']} extra, "
+        f"{totals['kills']} kills by the clock, before and after calls and within a line of the journal, in {totals['migrations']} migrations "
+        f"of 600 points in 12 ranges (seeds {seeds}), the source changed between kills in half of them: "
+        f"**{totals['lost']} points lost, {totals['extra']} extra, "
         f"{totals['wrong']} wrong**, {totals['repaired']} missed by the copy alone where nothing wrote to the source, {totals['left_behind']} collections left behind."
     )
 
@@ -106,8 +107,8 @@ def _live(item: Json) -> str:
     return (
         f"## A live writer, {result['points']:,} points of {result['dims']} dimensions\n\n"
         f"{result['writes']} upserts, updates and deletes at {result['writes_per_second']:.0f} a second from before the copy until after its passes. "
-        f"Points that each pass found to differ: {passes}, the writer stopped before the last {result['quiet_passes']}. At the end the digests are **{equal}**, "
-        f"and {result['unlike']} points of all that were read one by one are unlike."
+        f"Points that each pass found to differ: {passes}, the writer stopped before the last {result['quiet_passes']}. "
+        f"At the end the digests are **{equal}**, and {result['unlike']} points of all that were read one by one are unlike."
     )
 
 
@@ -119,4 +120,5 @@ def _machines(items: list[Json]) -> str:
         if line not in found:
             found.append(line)
     loads = [item["load"] for item in items]
-    return f"{'; '.join(found)}. Load average at the end of each: {min(loads)} to {max(loads)}; measured {min(item['at'] for item in items)} to {max(item['at'] for item in items)}."
+    times = [item["at"] for item in items]
+    return f"{'; '.join(found)}. Load average at the end of each: {min(loads)} to {max(loads)}; measured {min(times)} to {max(times)}."

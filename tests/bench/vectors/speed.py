@@ -89,7 +89,7 @@ class Measured(Migration):
         with resident() as sizes:
             result = action(*args)
         seconds = time.monotonic() - began
-        *spent, busy = (now - then for now, then in zip(self._cpu(), before))
+        *spent, busy = (now - then for now, then in zip(self._cpu(), before, strict=True))
         self.phases.append(Phase(name, points(result), seconds, *spent, max(0.0, busy - sum(spent)) / seconds, sizes))
         return result
 
@@ -143,7 +143,7 @@ def load(server: Server, points: int, dims: int, seed: int = 1) -> None:
         for start in range(0, points, step):
             numbers = range(start, min(points, start + step))
             rows = rng.random((len(numbers), dims), dtype=numpy.float32) * 2 - 1
-            made = [{"id": point_id(number), "vector": row, "payload": payload(number)} for number, row in zip(numbers, rows)]
+            made = [{"id": point_id(number), "vector": row, "payload": payload(number)} for number, row in zip(numbers, rows, strict=True)]
             body = orjson.dumps({"points": made}, option=orjson.OPT_SERIALIZE_NUMPY)
             connection.call("PUT", "/collections/docs/points?wait=true", body.decode())
 
