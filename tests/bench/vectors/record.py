@@ -90,7 +90,8 @@ def _kills(items: list[Json]) -> str:
         f"{totals['kills']} kills by the clock, before and after calls and within a line of the journal, in {totals['migrations']} migrations "
         f"of 600 points in 12 ranges (seeds {seeds}), the source changed between kills in half of them: "
         f"**{totals['lost']} points lost, {totals['extra']} extra, "
-        f"{totals['wrong']} wrong**, {totals['repaired']} missed by the copy alone where nothing wrote to the source, {totals['left_behind']} collections left behind."
+        f"{totals['wrong']} wrong**, {totals['repaired']} missed by the copy alone where nothing wrote to the source, "
+        f"{totals['left_behind']} collections left behind."
     )
 
 

@@ -15,6 +15,7 @@ import random
 import shutil
 import subprocess
 import sys
+import tempfile
 import urllib.parse
 import uuid
 from array import array
@@ -44,8 +45,9 @@ class Server:
         if found is None:
             raise RuntimeError("the stand-in needs sophia on the path, or gateway_src and its dependencies")
         argv, environ = found
-        if storage:
-            argv = [*argv, "--storage", storage]
+        # A stand-in that is killed removes nothing: what it keeps is in a folder of whoever kills it.
+        self._folder = None if storage else tempfile.TemporaryDirectory(prefix="vectors-")
+        argv = [*argv, "--storage", storage or self._folder.name]
         if not index:
             argv = [*argv, "--no-index"]
         environ = {**os.environ, **environ, **({"QDRANT_API_KEY": api_key} if api_key else {})}
@@ -83,6 +85,8 @@ class Server:
         self.process.wait()
         assert self.process.stdout is not None
         self.process.stdout.close()
+        if self._folder:
+            self._folder.cleanup()
 
 
 class Connection:
