@@ -116,7 +116,7 @@ def _live(item: Json) -> str:
 def _machines(items: list[Json]) -> str:
     found = []
     for item in items:
-        versions = ", ".join(f"{name} {version}" for name, version in item["versions"].items())
+        versions = ", ".join(f"{name} {version}" for name, version in sorted(item["versions"].items()))
         line = f"{item['cores']} cores ({item['processor']}), {item['system']}, {versions}"
         if line not in found:
             found.append(line)
