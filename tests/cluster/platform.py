@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Cluster", "CommandFailed", "Platform", "bed_status"]
+__all__ = ["ROOT", "Cluster", "CommandFailed", "Platform", "bed_status", "collection", "playbook"]
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMESPACE = "sophia-local"
@@ -35,6 +35,22 @@ def bed_status() -> dict[str, Any]:
     done = subprocess.run([sys.executable, "-m", "tests.testbed", "status"], cwd=ROOT, capture_output=True, text=True, check=False)
     found: dict[str, Any] = json.loads(done.stdout) if done.returncode == 0 else {"up": False}
     return found
+
+
+def collection() -> Path:
+    """Where Ansible finds the collection by its name: this tree, or a link to it that the caller's environment names."""
+    for folder in os.environ.get("ANSIBLE_COLLECTIONS_PATH", "").split(":"):
+        if (found := Path(folder, "ansible_collections/sophia/platform")).exists():
+            return found
+    return ROOT
+
+
+def playbook(*arguments: str) -> tuple[int, str]:
+    """Run ansible-playbook from this interpreter's environment; its exit status and all that it said."""
+    environment = os.environ | {"ANSIBLE_PIPELINING": "true", "ANSIBLE_NOCOLOR": "1", "ANSIBLE_CALLBACK_RESULT_FORMAT": "yaml"}
+    command = [str(Path(sys.executable).parent / "ansible-playbook"), "-i", "inventories/local", *arguments]
+    done = subprocess.run(command, cwd=collection(), env=environment, capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout + done.stderr
 
 
 @dataclass(frozen=True)
