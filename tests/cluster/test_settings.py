@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import os
-import pathlib
 import re
 import shutil
 import subprocess
@@ -23,9 +22,9 @@ from typing import Any
 
 import pytest
 
+from .platform import ROOT, Cluster, bed_status, playbook
 from .settings import CASES, Wrong, together
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
 NAMESPACE = "sophia-settings"
 DENIED = {
     "apiVersion": "networking.k8s.io/v1",
@@ -54,36 +53,19 @@ class Seen:
     after: str
 
 
-def status() -> dict[str, Any]:
-    done = subprocess.run([sys.executable, "-m", "tests.testbed", "status"], cwd=ROOT, capture_output=True, text=True, check=False)
-    found: dict[str, Any] = json.loads(done.stdout) if done.returncode == 0 else {"up": False}
-    return found
-
-
-class Cluster:
-    def __init__(self, bed: dict[str, Any]) -> None:
-        folder = pathlib.Path(bed["programs"] or "/usr/bin")
-        program = folder / "kubectl" if (folder / "kubectl").exists() else pathlib.Path(shutil.which("kubectl") or "kubectl")
-        self.command = [str(program), "--kubeconfig", bed["kubeconfig"], "--context", bed["context"]]
-
-    def __call__(self, *arguments: str, body: Any = None) -> str:
-        command = [*self.command, *arguments]
-        return subprocess.run(command, input=json.dumps(body) if body else None, capture_output=True, text=True, check=True).stdout
-
-    def versions(self) -> str:
-        """Kind, name and generation or version of everything that could have been touched."""
-        columns = "-o=custom-columns=K:.kind,N:.metadata.name,U:.metadata.uid,G:.metadata.generation"
-        return self("get", LOOKED_AT, "-n", NAMESPACE, columns) + self("get", CLUSTER_WIDE, columns)
+def versions(cluster: Cluster) -> str:
+    """Kind, name and generation or version of everything that could have been touched."""
+    columns = "-o=custom-columns=K:.kind,N:.metadata.name,U:.metadata.uid,G:.metadata.generation"
+    return cluster("get", LOOKED_AT, columns) + cluster("get", CLUSTER_WIDE, columns)
 
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
-    bed = status()
-    if not bed.get("up"):
+    if not bed_status()["up"]:
         pytest.skip("no test bed is up (make cluster)")
-    reached = Cluster(bed)
-    reached("apply", "-f", "-", body={"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
-    reached("apply", "-f", "-", body=DENIED)
+    reached = Cluster.of({"SOPHIA_NAMESPACE": NAMESPACE})
+    for item in ({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}, DENIED):
+        reached("apply", "--filename=-", stdin=json.dumps(item))
     yield reached
     reached("delete", "namespace", NAMESPACE, "--timeout=120s")
 
@@ -120,26 +102,12 @@ def seen(cluster: Cluster, openrouter: str, tmp_path_factory: pytest.TempPathFac
     hosts = {"good": common} | {host: {**common, **merged(cases)} for host, cases in HOSTS.items()}
     inventory = {"all": {"children": {"platform": {"children": {"settings": {"hosts": hosts}}}}}}
     (folder / "hosts.yml").write_text(json.dumps(inventory), encoding="utf-8")
-    playbook = pathlib.Path(sys.executable).parent / "ansible-playbook"
-    command = [str(playbook), "-i", "inventories/local", "-i", str(folder / "hosts.yml"), "-e", "site_hosts=settings", "--tags", "preflight", "--forks", "3"]
-    before = cluster.versions()
-    done = subprocess.run([*command, "playbooks/site.yml"], cwd=collection(), env=environment(), capture_output=True, text=True, check=False)
-    output = done.stdout + done.stderr
+    before = versions(cluster)
+    arguments = ["-i", str(folder / "hosts.yml"), "-e", "site_hosts=settings", "--tags", "preflight", "--forks", "3"]
+    _, output = playbook(*arguments, "playbooks/site.yml")
     reports = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in folder.glob("*.json")}
     assert reports, output[-4000:]
-    return Seen(reports, output, before, cluster.versions())
-
-
-def collection() -> pathlib.Path:
-    """Where Ansible finds the collection by its name: this tree, or a link to it that the caller's environment names."""
-    for folder in os.environ.get("ANSIBLE_COLLECTIONS_PATH", "").split(":"):
-        if (found := pathlib.Path(folder, "ansible_collections/sophia/platform")).exists():
-            return found
-    return ROOT
-
-
-def environment() -> dict[str, str]:
-    return os.environ | {"ANSIBLE_PIPELINING": "true", "ANSIBLE_NOCOLOR": "1", "ANSIBLE_CALLBACK_RESULT_FORMAT": "yaml"}
+    return Seen(reports, output, before, versions(cluster))
 
 
 def test_good_settings_pass(seen: Seen) -> None:

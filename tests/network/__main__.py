@@ -7,11 +7,11 @@ Exits 0 when every way is open or closed as the table says, 1 when one differs, 
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import time
 from pathlib import Path as File
 
+from ..cluster.platform import Cluster, CommandFailed
 from ..testbed.errors import BedError
 from . import cyclonus, matrix, probe
 from .cluster import OUTSIDE, Kubectl, absent, peers, representatives
@@ -23,21 +23,22 @@ PAGE = File(__file__).parents[2] / "docs/network.md"
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.network", description=__doc__)
-    parser.add_argument("--kubeconfig", default=os.environ.get("KUBECONFIG", ""))
-    parser.add_argument("--kubectl", default="kubectl")
+    parser.add_argument("--kubeconfig", default="", help="default: that of KUBECONFIG, else the test bed's")
+    parser.add_argument("--kubectl", default="", help="default: the test bed's, else that of the PATH")
     parser.add_argument("--namespaces", nargs="+", default=["sophia-local", "sophia-monitoring"], help="the namespaces whose pods are judged")
     parser.add_argument("--ingress", default="envoy-gateway-system", help="the namespace of the Gateway's proxies")
     parser.add_argument("--probe", action="store_true", help="try the ways for real, where the cluster enforces policies")
     given = parser.parse_args()
     try:
         return compare(given)
-    except (NetworkError, BedError) as error:
+    except (NetworkError, BedError, CommandFailed) as error:
         print(error, file=sys.stderr)
         return 2
 
 
 def compare(given: argparse.Namespace) -> int:
-    kubectl = Kubectl(given.kubectl, given.kubeconfig)
+    program, _, kubeconfig = Cluster.of().command
+    kubectl = Kubectl(given.kubectl or program, given.kubeconfig or kubeconfig)
     namespaces, policies = kubectl.read("namespaces")["items"], kubectl.read("networkpolicies.networking.k8s.io")
     everybody = peers(kubectl.read("pods")["items"], namespaces, given.ingress)
     # Of the platform only what is in the judged namespaces; another platform in the cluster is one of the others.

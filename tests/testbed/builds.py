@@ -179,8 +179,9 @@ def _writable(folder: Path) -> None:
 def forget_compiler(layout: Layout) -> None:
     """Remove the compiler's cache (several GB); the programs stay."""
     go = layout.cache / "go"
-    if go.exists():
-        with _alone(layout):
+    with _alone(layout):
+        # Asked for when it is this call's turn: the one before may have removed it.
+        if go.exists():
             for path in (go, *(path for path in go.rglob("*") if path.is_dir() and not path.is_symlink())):
                 path.chmod(0o755)
             shutil.rmtree(go)

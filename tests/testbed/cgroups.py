@@ -18,6 +18,8 @@ __all__ = ["adopt", "exists", "holds", "make", "members", "remove", "root_of"]
 MOUNT = Path("/sys/fs/cgroup")
 BRANCH = "sophia-testbed"
 DAEMONS = f"{BRANCH}/daemons"
+# Against one process outside a branch weighs as one process, however many are in it; as eight it is still a guest on a busy machine.
+WEIGHTS = {"cpu.shares": "8192", "cpu.weight": "800"}
 
 
 def root_of(node: Node) -> str:
@@ -47,6 +49,9 @@ def make(nodes: tuple[Node, ...], mount: Path = MOUNT) -> None:
                     (folder / name).write_text((hierarchy / name).read_text())
         if (hierarchy / "cgroup.controllers").exists():
             enable(hierarchy)
+        for name, weight in WEIGHTS.items():
+            if (file := hierarchy / BRANCH / name).exists():
+                file.write_text(weight)
 
 
 def enable(hierarchy: Path) -> None:

@@ -112,4 +112,28 @@ async def test_who_waits_for_news_hears_of_what_became_unconfirmed(database: Dat
         await waiting
     await ledger.news(0.001)  # nothing new: it ends by its time
     await ledger.settle(end("cut"))
+
+
+async def test_an_unforeseen_error_does_not_end_the_feeding(database: Database, tmp_path: Path) -> None:
+    class Broken(LedgerStore):
+        failures = 1
+
+        async def apply(self, entries: dict[str, Entry]) -> None:
+            if entries and self.failures:
+                self.failures -= 1
+                raise RuntimeError("unforeseen")
+            await super().apply(entries)
+
+    async def settle(intent: Intent, cost: int) -> None:
+        pass
+
+    store = Broken(database, "instance")
+    ledger = Ledger(store, tmp_path, "instance", settle)
+    await ledger.start()
+    await ledger.intend(intent("kept"))
+    await ledger.settle(end("kept"))
+    async with asyncio.timeout(20):
+        while await store.costs(["kept"]) != {"kept": 42}:
+            await asyncio.sleep(0.05)
+    assert store.failures == 0
     await ledger.stop()

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
+from sqlalchemy.exc import IntegrityError
 
 from sophia.errors import Unavailable
 from sophia.stores import schema
@@ -134,6 +135,56 @@ async def test_a_database_that_is_away_is_unavailable(tmp_path: Path) -> None:
         await database.ping()
     await database.close()
     assert raised.value.code == "database_unavailable"
+
+
+@pytest.mark.parametrize("state", ["57P03", "57P01", "53300", "08006"])
+async def test_a_database_that_starts_or_stops_is_unavailable(state: str) -> None:
+    """What Postgres says to those who come while it starts, stops or is full (protocol 3.0, ErrorResponse)."""
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        request = await reader.read(1024)
+        if request[4:8] == b"\x04\xd2\x16\x2f":  # SSLRequest
+            writer.write(b"N")
+            await reader.read(1024)
+        fields = f"SFATAL\0VFATAL\0C{state}\0Mthe database system is starting up\0\0".encode()
+        writer.write(b"E" + (len(fields) + 4).to_bytes(4) + fields)
+        writer.close()
+        await writer.wait_closed()
+
+    async with await asyncio.start_server(refuse, "127.0.0.1", 0) as server:
+        database = open_database(f"postgresql://nobody@127.0.0.1:{server.sockets[0].getsockname()[1]}/none")
+        with pytest.raises(Unavailable):
+            await database.ping()
+        await database.close()
+
+
+async def test_a_connection_that_is_ended_by_an_administrator_is_unavailable(postgres_socket: Path) -> None:
+    database, other = (open_database(f"postgresql://postgres@/postgres?host={postgres_socket}") for _ in range(2))
+
+    async def work() -> None:
+        async with database.read() as connection:
+            backend = (await connection.execute(sa.text("SELECT pg_backend_pid()"))).scalar_one()
+            async with other.read() as second:
+                await second.execute(sa.text(f"SELECT pg_terminate_backend({backend})"))
+            await connection.execute(sa.text("SELECT 1"))
+
+    try:
+        with pytest.raises(Unavailable):
+            await work()
+        await database.ping()
+    finally:
+        await database.close()
+        await other.close()
+
+
+async def test_a_refused_row_is_no_absence(database: Database) -> None:
+    async def twice() -> None:
+        async with database.write() as connection:
+            for _ in range(2):
+                await connection.execute(schema.audit_head.insert().values(id=1, sequence=0, hash=""))
+
+    with pytest.raises(IntegrityError):
+        await twice()
 
 
 async def test_the_password_is_read_for_every_connection(postgres_socket: Path, tmp_path: Path) -> None:

@@ -8,12 +8,14 @@ from __future__ import annotations
 import dataclasses
 import re
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import yaml
 
 from ansible_collections.sophia.platform.tests.testbed import addons, builds, kube, toolchain
 from ansible_collections.sophia.platform.tests.testbed.errors import Unsupported
+from ansible_collections.sophia.platform.tests.testbed.layout import Layout
 
 
 @pytest.mark.parametrize(("text", "version"), [("go1.26.8", (1, 26, 8)), ("1.25", (1, 25)), ("go version go1.27.3 linux/amd64", (1, 27, 3))])
@@ -118,3 +120,14 @@ def test_a_manifest_without_a_value_is_refused():
 def test_chart_labels_are_dropped_from_a_definition():
     text = 'metadata:\n  labels:\n    app: \'{{ template "x" . }}\'\n    # {{- include "labels" . }}\nspec: {}\n'
     assert yaml.safe_load(addons.plain(text)) == {"metadata": {"labels": None}, "spec": {}}
+
+
+def test_two_that_forget_the_compiler_at_once_do_not_meet(tmp_path):
+    layout = Layout.of({"HOME": str(tmp_path)})
+    folder = layout.cache / "go/modules/read-only"
+    folder.mkdir(parents=True)
+    folder.chmod(0o500)
+    with ThreadPoolExecutor() as pool:
+        for done in [pool.submit(builds.forget_compiler, layout) for _ in range(8)]:
+            done.result()
+    assert not (layout.cache / "go").exists()

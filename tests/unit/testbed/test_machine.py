@@ -95,6 +95,16 @@ def test_the_bed_has_a_branch_in_every_hierarchy(tmp_path):
     assert (tmp_path / "cpuset/cpuset.cpus").exists()
 
 
+@pytest.mark.parametrize(("name", "weight"), [("cpu.shares", "8192"), ("cpu.weight", "800")])
+def test_the_bed_weighs_more_than_one_process(tmp_path, name, weight):
+    version_1(tmp_path)
+    branch = tmp_path / "cpuset/sophia-testbed"
+    branch.mkdir()
+    (branch / name).write_text("1024")
+    cgroups.make(NODES, tmp_path)
+    assert (branch / name).read_text() == weight
+
+
 def test_version_2_is_one_hierarchy_and_hands_its_controllers_down(tmp_path):
     (tmp_path / "cgroup.controllers").write_text("cpu memory\n")
     (tmp_path / "cgroup.procs").write_text("1\n")

@@ -237,6 +237,10 @@ class Ledger:
             except ApiError as error:
                 _LOG.warning("ledger not fed", extra={"reason": error.message, "waiting": len(self._unfed)})
                 await asyncio.sleep(_RETRY_INTERVAL)
+            except Exception:
+                # Whatever it is, a ledger that is fed no more would be worse: what waits is tried again.
+                _LOG.exception("ledger not fed", extra={"waiting": len(self._unfed)})
+                await asyncio.sleep(_RETRY_INTERVAL)
 
 
 def _replay(folder: Path) -> dict[str, Entry]:

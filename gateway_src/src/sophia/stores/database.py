@@ -29,6 +29,8 @@ __all__ = ["Database", "open_database"]
 BUSY_TIMEOUT = 10.0
 CONNECT_TIMEOUT = 5.0
 COMMAND_TIMEOUT = 30.0
+# Classes of SQLSTATE (PostgreSQL, appendix A): connections, too few resources, an operator's start, stop or kill.
+_AWAY = frozenset({"08", "53", "57"})
 
 
 class Database:
@@ -169,13 +171,22 @@ def _unavailable() -> Iterator[None]:
     """Translate the errors of a database that does not answer, at this one place."""
     try:
         yield
-    except (DBAPIError, PoolTimeout, OSError, TimeoutError) as error:
-        if isinstance(error, DBAPIError) and not _is_away(error):
+    except Exception as error:
+        if not _is_away(error):
             raise
         raise Unavailable(
             "database_unavailable", "the database does not answer; try again shortly", retry_after=1.0
         ) from error
 
 
-def _is_away(error: DBAPIError) -> bool:
-    return error.connection_invalidated or isinstance(error, (OperationalError, InterfaceError))
+def _is_away(error: Exception) -> bool:
+    """Whether an error says that there is no database to speak to, and nothing about what was said to it.
+
+    asyncpg's own errors come untranslated out of an attempt to connect: Postgres refuses while it starts or stops.
+    """
+    if isinstance(error, (PoolTimeout, OSError, TimeoutError, OperationalError, InterfaceError)):
+        return True
+    if isinstance(error, DBAPIError) and error.connection_invalidated:
+        return True
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    return str(getattr(cause, "sqlstate", None) or "")[:2] in _AWAY
