@@ -252,6 +252,8 @@ class Relay:
         if kind is PieceKind.CONTENT:
             self._content = True
             self._alive = time.monotonic()
+            if self._held is None and self.kept is None:
+                return event.raw
         elif kind is not PieceKind.OTHER:
             self._note(piece)
         if kind is PieceKind.ERROR:
