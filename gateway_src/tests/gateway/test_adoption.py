@@ -112,6 +112,7 @@ async def test_who_waits_for_news_hears_of_what_became_unconfirmed(database: Dat
         await waiting
     await ledger.news(0.001)  # nothing new: it ends by its time
     await ledger.settle(end("cut"))
+    await ledger.stop()
 
 
 async def test_an_unforeseen_error_does_not_end_the_feeding(database: Database, tmp_path: Path) -> None:
@@ -133,7 +134,7 @@ async def test_an_unforeseen_error_does_not_end_the_feeding(database: Database, 
     await ledger.intend(intent("kept"))
     await ledger.settle(end("kept"))
     async with asyncio.timeout(20):
-        while await store.costs(["kept"]) != {"kept": 42}:  # noqa: ASYNC110 - the store tells nobody
+        while await store.costs(["kept"]) != {"kept": 42}:  # noqa: ASYNC110 - a database has no event for it
             await asyncio.sleep(0.05)
     assert store.failures == 0
     await ledger.stop()
