@@ -9,6 +9,7 @@ from typing import Any
 from sophia.gateway.guards import objection
 from sophia.gateway.learn import upper_limit
 
+from .heldout import FIRST, heldout
 from .pairs import adversarial
 from .paraphrases import paraphrases
 
@@ -21,6 +22,7 @@ def run() -> dict[str, Any]:
     of = Counter(pair.kind for pair in pairs)
     for pair in pairs:
         false[pair.kind] += objection(pair.one, pair.other) is None
+    others = heldout()
     passed, same = Counter[str](), paraphrases()
     same_of = Counter(pair.kind for pair in same)
     for pair in same:
@@ -30,6 +32,9 @@ def run() -> dict[str, Any]:
         "false": sum(false.values()),
         "at_most": upper_limit(len(pairs), sum(false.values())),
         "kinds": {kind: [of[kind], false[kind]] for kind in of},
+        "heldout": len(others),
+        "heldout_first": FIRST,
+        "heldout_now": [[pair.one, pair.other] for pair in others if objection(pair.one, pair.other) is None],
         "paraphrases": len(same),
         "passed": sum(passed.values()),
         "same_kinds": {kind: [same_of[kind], passed[kind]] for kind in same_of},

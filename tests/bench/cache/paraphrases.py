@@ -54,9 +54,9 @@ _GOODS = ("a passport", "a pilot licence", "a new roof", "an electric car", "a w
 _WEIGHED = ("a blue whale", "a brick", "a grand piano", "an ostrich egg", "a basketball", "a litre of milk", "an elephant")
 _PEOPLE = ("Marie Curie", "Nelson Mandela", "Ada Lovelace", "Leonardo da Vinci", "Frida Kahlo", "Mozart", "Rosa Parks")
 _SYNONYMS = (
-    ("How do I fix a {} door?", "How do I repair a {} door?", ("squeaky", "stuck", "sliding", "garage", "wooden", "broken")),
+    ("What is the best {} laptop to buy?", "What is the best {} laptop to purchase?", ("gaming", "cheap", "light", "used", "school")),
     ("Where can I buy {} shoes?", "Where can I purchase {} shoes?", ("running", "dancing", "leather", "climbing", "vegan")),
-    ("What is the best {} film of 1994?", "What is the best {} movie of 1994?", ("horror", "French", "war", "family", "crime")),
+    ("Who took the first {} photo?", "Who took the first {} photograph?", ("colour", "aerial", "digital", "X-ray", "underwater")),
     ("How big is a {}?", "How large is a {}?", ("blue whale", "tennis court", "football pitch", "hectare", "cell")),
     ("When did the {} begin?", "When did the {} start?", ("French Revolution", "Ice Age", "Cold War", "Renaissance")),
     ("Which {} is the biggest?", "Which {} is the largest?", ("ocean", "planet", "desert", "lake", "stadium", "bank")),

@@ -103,7 +103,7 @@ _TURNS = (
         re.compile(r"^by whom was (.+) (invented|discovered|founded|painted|composed|designed|built)\b", re.I),
         r"who \2 \1",
     ),
-    (re.compile(r"^how (?:tall|high) (?:is|are) ", re.I), "what is the height of "),
+    (re.compile(r"^how tall (?:is|are) ", re.I), "what is the height of "),
     (re.compile(r"^how old (?:is|are) ", re.I), "what is the age of "),
     (re.compile(r"^how (?:much do|much does) (.+) cost\b", re.I), r"what is the price of \1"),
     (re.compile(r"^what do(?:es)? (.+) cost\b", re.I), r"what is the price of \1"),
@@ -139,13 +139,13 @@ _MENTION = re.compile(
     re.I,
 )
 _SAME_WORDS = """
-    fix repair; buy purchase; begin start commence; film movie; car automobile; kids children; big large; bigger larger;
-    biggest largest; photo photograph; tv television; bike bicycle; fridge refrigerator; couch sofa; gasoline petrol;
-    sidewalk pavement; trash rubbish; attorney lawyer; doctor physician; usa u.s.a; uk u.k; email e-mail; wifi wi-fi;
-    ok okay; colour color; colours colors; favourite favorite; centre center; grey gray; theatre theater;
-    organise organize; organisation organization; recognise recognize; behaviour behavior; neighbour neighbor;
-    labour labor; honour honor; travelling traveling; cancelled canceled; modelling modeling; aluminium aluminum;
-    jewellery jewelry; catalogue catalog; dialogue dialog; analyse analyze; optimise optimize; summarise summarize
+    buy purchase; begin start commence; kids children; big large; bigger larger; biggest largest; photo photograph;
+    tv television; fridge refrigerator; couch sofa; gasoline petrol; trash rubbish; attorney lawyer; usa u.s.a;
+    uk u.k; email e-mail; wifi wi-fi; ok okay; colour color; colours colors; favourite favorite; centre center;
+    grey gray; theatre theater; organise organize; organisation organization; recognise recognize;
+    behaviour behavior; neighbour neighbor; labour labor; honour honor; travelling traveling; cancelled canceled;
+    modelling modeling; aluminium aluminum; jewellery jewelry; catalogue catalog; dialogue dialog; analyse analyze;
+    optimise optimize; summarise summarize
 """
 _SYNONYMS = {word: group.split()[0] for group in _SAME_WORDS.split(";") for word in group.split()}
 # Capitals that a sentence's start has left behind, or that are always written so.
@@ -290,20 +290,23 @@ def compare(one: Reading, other: Reading, *, words: bool = True) -> str | None:
     for name in ("quotes", "numbers", "units", "negation", "comparison"):
         if getattr(one, name) != getattr(other, name):
             return name
-    if not _same_entities(one.entities, other.entities, words):
+    if not _same_entities(one, other, words):
         return "entities"
     if words and (one.words != other.words or not one.words):
         return "order" if one.words and sorted(one.words) == sorted(other.words) else "words"
     return None
 
 
-def _same_entities(one: tuple[str, ...], other: tuple[str, ...], words: bool) -> bool:
-    """Whether the same things are named; where the words are compared anyway, one may have been typed without case."""
-    if one == other:
+def _same_entities(one: Reading, other: Reading, words: bool) -> bool:
+    """Whether the same things are named; where the words are compared anyway, one may be typed all without capitals."""
+    if one.entities == other.entities:
         return True
-    if not words or (one and other):
+    if not words or (one.entities and other.entities):
         return False
-    return not any(_is_ambiguous(name) for name in one or other)
+    named, plain = (one, other) if one.entities else (other, one)
+    if plain.text == plain.text.lower():
+        return not any(_is_ambiguous(name) for name in named.entities)
+    return all(re.search(rf"\b{re.escape(name)}\b", plain.text) for name in named.entities)  # where a sentence starts
 
 
 def _is_ambiguous(name: str) -> bool:

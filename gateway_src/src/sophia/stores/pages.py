@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Where the vectors of all partitions lie: pages of eight rows, and one partition's index over them. Not thread-safe.
+"""Where the vectors of all partitions lie: pages of four rows, and one partition's index over them. Not thread-safe.
 
 A row is a vector of length one as 8-bit integers with a scale of its own (the error of a cosine is below 0.002 at 384
-dimensions), its entry's key, when it expires, and when it came: 428 bytes at 384 dimensions. An `Index` is an inverted
+dimensions), its entry's key, when it expires, and when it came: 426 bytes at 384 dimensions. An `Index` is an inverted
 file (Jégou, Douze, Schmid 2011, without the product quantisation): rows lie in lists around centres, a search looks
 through the few lists whose centres are nearest. A list that grows past `_SPLIT` rows is split in two, so there is
 never a pause for training, and an index of fewer rows is one list and searched exactly. A list over which centres were
@@ -22,8 +22,8 @@ __all__ = ["Found", "Index", "Pages", "Vector"]
 
 Vector = NDArray[np.float32]
 
-_PAGE = 8
-_GROWTH = 512
+_PAGE = 4
+_GROWTH = 1024
 _SPLIT = 384
 _PROBES = 6
 _ROUNDS = 4
@@ -45,7 +45,7 @@ class Pages:
     def __init__(self, dimensions: int) -> None:
         self.dimensions = dimensions
         self.codes = np.zeros((0, dimensions), np.int8)
-        self.scales = np.zeros(0, np.float32)
+        self.scales = np.zeros(0, np.float16)
         self.keys = np.zeros((0, _KEY), np.uint8)
         self.ends = np.zeros(0, np.uint32)  # seconds since the epoch, rounded up; 0 where there is no row
         self.arrivals = np.zeros(0, np.uint32)
