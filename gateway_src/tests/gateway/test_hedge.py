@@ -41,12 +41,18 @@ class Attempt:
 class Both:
     """A race of two, and what it drops."""
 
-    def __init__(self, *, allowed: bool = True) -> None:
+    def __init__(self, *, allowed: bool = True, prepared: bool = True) -> None:
         self.first, self.second = Attempt("first"), Attempt("second")
         self.dropped: list[str] = []
+        self.over: bool | None = None
+        self.preparing = asyncio.Event()
+        if prepared:
+            self.preparing.set()
 
-        async def second() -> Coroutine[Any, Any, str] | None:
-            return self.second.run() if allowed else None
+        async def second(over: Callable[[], bool]) -> Coroutine[Any, Any, str] | None:
+            await self.preparing.wait()
+            self.over = over()
+            return self.second.run() if allowed and not self.over else None
 
         async def drop(result: str) -> None:
             self.dropped.append(result)
@@ -121,6 +127,17 @@ async def test_a_first_that_fails_in_time_is_told_at_once() -> None:
     both.first.end.set_exception(ValueError("first"))
     with pytest.raises(ValueError, match="first"):
         await both.task
+    assert both.second.state == "new"
+
+
+async def test_a_first_that_ends_while_the_second_is_prepared_stays_alone() -> None:
+    both = Both(prepared=False)
+    await asyncio.sleep(0.02)
+    both.first.end.set_result(None)
+    await both.until(lambda: both.first.state == "done")
+    both.preparing.set()
+    assert await both.task == ("first", None)
+    assert both.over is True
     assert both.second.state == "new"
 
 

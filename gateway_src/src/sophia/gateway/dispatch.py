@@ -195,8 +195,8 @@ class Dispatcher:
             return await ask(request, attempt, course)
         started, waited = time.perf_counter(), request.waited
 
-        async def second() -> Coroutine[Any, Any, T] | None:
-            twin = await self._twin(request, attempt, course)
+        async def second(over: Callable[[], bool]) -> Coroutine[Any, Any, T] | None:
+            twin = await self._twin(request, attempt, course, over)
             return None if twin is None else ask(request, twin, course)
 
         try:
@@ -209,8 +209,11 @@ class Dispatcher:
             self._note(request, attempt, stream=stream)
         return found
 
-    async def _twin(self, request: Request, attempt: _Attempt, course: Course) -> _Attempt | None:
-        """The attempt once more, with a reservation and an intent of its own; None where it may not be made."""
+    async def _twin(
+        self, request: Request, attempt: _Attempt, course: Course, over: Callable[[], bool]
+    ) -> _Attempt | None:
+        """The attempt once more, with a reservation and an intent of its own; None where it may not be made, or the
+        attempt is `over` by then."""
         model, organization = attempt.candidate.model.id, request.principal.organization
         slot = self._slots.pick()
         if slot is None or not course.another() or not self._hedges.withdraw(organization):
@@ -233,6 +236,10 @@ class Dispatcher:
             except BaseException:
                 await self._ledger.unsent(intent, self._clock())
                 raise
+            if over():
+                await self._ledger.unsent(intent, self._clock())
+                self._slots.leave(slot)
+                return None
         except ApiError:
             self._slots.leave(slot)
             self._metrics.hedge(model, "unaffordable")

@@ -54,11 +54,13 @@ class Hedges:
 async def race(
     first: Coroutine[Any, Any, T],
     after: float,
-    second: Callable[[], Awaitable[Coroutine[Any, Any, T] | None]],
+    second: Callable[[Callable[[], bool]], Awaitable[Coroutine[Any, Any, T] | None]],
     drop: Callable[[T], Awaitable[None]],
 ) -> tuple[T, bool | None]:
     """The result of `first`, or of what `second` gives once `first` has taken `after` seconds; and whether it is the
     second's (None where there was no second).
+
+    `second` is told how to ask whether the first has ended meanwhile, and may then give nothing.
 
     A failure is passed on only when nothing is left that could succeed; it is the first's. Before this returns, the
     loser has been cancelled and has unwound; one that had succeeded as well is handed to `drop`.
@@ -68,7 +70,7 @@ async def race(
     try:
         await asyncio.wait(tasks, timeout=after)
         if not tasks[0].done():
-            other = await second()
+            other = await second(tasks[0].done)
             if other is not None:
                 tasks.append(asyncio.ensure_future(other))
         pending: set[asyncio.Future[T]] = set(tasks)
