@@ -48,13 +48,11 @@ def test_the_second_run_changes_nothing() -> None:
 
 
 def test_a_changed_variable_is_shown_alone_before_it_is_made() -> None:
-    code, output = site("--check", "--diff", "--extra-vars", json.dumps({"network_rate_limit": {"requests": 99, "unit": "Second"}}))
+    code, output = site("--check", "--diff", "--extra-vars", json.dumps({"network_rate_limit": {"requests": 999, "unit": "Second"}}))
     assert code == 0, output[-6000:]
-    shown = [line.strip() for line in output.splitlines() if re.match(r"[-+] ", line) or re.match(r"[-+]\s{2,}\S", line)]
-    assert shown and set(shown) == {"-            requests: 100", "+            requests: 99"}, "\n".join(shown)
+    shown = {line[0] + line[1:].strip() for line in output.splitlines() if re.match(r"[-+] *\S", line) and not line.startswith(("---", "+++"))}
+    assert shown == {"-requests: 1000", "+requests: 999"}
     assert changed(output) == 1
-
-
-def test_the_check_has_changed_nothing() -> None:
+    # It was only shown.
     code, output = site("--tags", "network")
     assert (code, changed(output)) == (0, 0), output[-4000:]

@@ -18,8 +18,8 @@ __all__ = ["adopt", "exists", "holds", "make", "members", "remove", "root_of"]
 MOUNT = Path("/sys/fs/cgroup")
 BRANCH = "sophia-testbed"
 DAEMONS = f"{BRANCH}/daemons"
-# Against one process outside a branch weighs as one process, however many are in it; as eight it is still a guest on a busy machine.
-WEIGHTS = {"cpu.shares": "8192", "cpu.weight": "800"}
+# A branch weighs as one process outside, however many are in it. A cluster that starves beside a busy machine's other work loses its leases.
+WEIGHTS = {"cpu.shares": "32768", "cpu.weight": "3200"}
 
 
 def root_of(node: Node) -> str:

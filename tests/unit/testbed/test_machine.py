@@ -95,7 +95,7 @@ def test_the_bed_has_a_branch_in_every_hierarchy(tmp_path):
     assert (tmp_path / "cpuset/cpuset.cpus").exists()
 
 
-@pytest.mark.parametrize(("name", "weight"), [("cpu.shares", "8192"), ("cpu.weight", "800")])
+@pytest.mark.parametrize(("name", "weight"), [("cpu.shares", "32768"), ("cpu.weight", "3200")])
 def test_the_bed_weighs_more_than_one_process(tmp_path, name, weight):
     version_1(tmp_path)
     branch = tmp_path / "cpuset/sophia-testbed"
