@@ -157,9 +157,8 @@ def test_what_cannot_answer_in_time_is_not_asked(bed: Bed, key: str) -> None:
     assert attempts(bed) == before
 
 
-@pytest.mark.parametrize("value", ["soon", "0", "-1", "nan", "inf"])
-def test_a_deadline_that_is_none(bed: Bed, key: str, value: str) -> None:
-    answer, _ = ask(bed, key, {"x-request-timeout": value})
+def test_a_deadline_that_is_none(bed: Bed, key: str) -> None:
+    answer, _ = ask(bed, key, {"x-request-timeout": "soon"})
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, "x-request-timeout")
 
 

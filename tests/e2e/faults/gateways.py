@@ -31,9 +31,9 @@ class Lane:
     key: str = ""
 
 
-# Every first is a lane's own; a second may serve two lanes, since it only ever fails where all fail.
+# A first is a lane's own; one second serves two lanes, neither of them one on which `/v1/chat` puts it first.
 LANES = (
-    Lane(("google/gemini-2.5-flash-image", "anthropic/claude-haiku-4.5")),
+    Lane(("google/gemini-2.5-flash-image", "anthropic/claude-sonnet-4.5")),
     Lane(("google/gemini-2.5-flash", "mistralai/mistral-small-3.2-24b-instruct")),
     Lane(("deepseek/deepseek-chat-v3.1", "qwen/qwen3-235b-a22b")),
     Lane(("openai/gpt-4o", "anthropic/claude-sonnet-4.5")),

@@ -121,22 +121,18 @@ async def disconnected(receive: Receive) -> None:
 def deadline_of(scope: Scope) -> float | None:
     """The client's own deadline in seconds: `x-request-timeout`, or what SDKs tell of themselves
     (`x-stainless-timeout`, `x-stainless-read-timeout`), which may hold anything (Anthropic's writes NOT_GIVEN where it
-    has none).
+    has none). A number that is no time that could pass is none.
 
     Raises:
-        BadRequest: `x-request-timeout` is no time.
+        BadRequest: `x-request-timeout` is no number.
     """
     asked = header(scope, _TIMEOUT)
-    if asked is not None:
-        seconds = _seconds(asked)
-        if seconds is None:
-            raise BadRequest(
-                "invalid_value", "x-request-timeout: must be a number of seconds above 0", param="x-request-timeout"
-            )
-        return seconds
-    given = [header(scope, name) for name in _SDK_TIMEOUTS]
-    known = [seconds for value in given if value is not None and (seconds := _seconds(value)) is not None]
-    return min(known, default=None)
+    if asked is None:
+        return min(filter(None, [_seconds(header(scope, name)) for name in _SDK_TIMEOUTS]), default=None)
+    seconds = _seconds(asked)
+    if seconds is None:
+        raise BadRequest("invalid_value", "x-request-timeout: must be a number of seconds", param="x-request-timeout")
+    return seconds or None
 
 
 def is_final(scope: Scope) -> bool:
@@ -144,6 +140,7 @@ def is_final(scope: Scope) -> bool:
     return header(scope, _TIMEOUT) is not None
 
 
+<<<<<<< HEAD
 def is_batch(scope: Scope) -> bool:
     """Whether the client can wait: `x-sophia-priority: batch`.
 
@@ -157,8 +154,14 @@ def is_batch(scope: Scope) -> bool:
 
 
 def _seconds(value: str) -> float | None:
+=======
+def _seconds(value: str | None) -> float | None:
+    """The number; 0 where that much time cannot pass, None where it is no number."""
+    if value is None:
+        return None
+>>>>>>> retry
     try:
         seconds = float(value)
     except ValueError:
         return None
-    return seconds if 0 < seconds < math.inf else None
+    return seconds if 0 < seconds < math.inf else 0.0
