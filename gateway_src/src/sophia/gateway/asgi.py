@@ -140,7 +140,6 @@ def is_final(scope: Scope) -> bool:
     return header(scope, _TIMEOUT) is not None
 
 
-<<<<<<< HEAD
 def is_batch(scope: Scope) -> bool:
     """Whether the client can wait: `x-sophia-priority: batch`.
 
@@ -153,13 +152,10 @@ def is_batch(scope: Scope) -> bool:
     return priority == "batch"
 
 
-def _seconds(value: str) -> float | None:
-=======
 def _seconds(value: str | None) -> float | None:
     """The number; 0 where that much time cannot pass, None where it is no number."""
     if value is None:
         return None
->>>>>>> retry
     try:
         seconds = float(value)
     except ValueError:
