@@ -77,9 +77,8 @@ class Page:
         for piece in self._pieces():
             head = _ID.match(piece)
             point_id: PointId = json.loads(head.group(1)) if head else decoded(piece)["id"]
-            if not below(point_id, end):
-                break
-            found[point_id] = piece
+            if below(point_id, end):
+                found[point_id] = piece
         return found
 
     def _pieces(self) -> Iterator[bytes]:
