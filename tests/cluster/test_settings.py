@@ -95,6 +95,8 @@ def seen(cluster: Cluster, openrouter: str, tmp_path_factory: pytest.TempPathFac
         "ansible_connection": "local",
         "ansible_python_interpreter": sys.executable,
         "sophia_namespace": NAMESPACE,
+        # Not that of a platform which runs here: a field that cannot be changed would hide what else is wrong.
+        "sophia_monitoring_namespace": NAMESPACE,
         "settings_folder": str(folder),
         "settings_openrouter": openrouter,
         "preflight_report": f"{folder}/{{{{ inventory_hostname }}}}.json",
