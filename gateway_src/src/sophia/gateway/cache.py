@@ -222,8 +222,10 @@ class Cache:
             await self._read(query, query.exact, at)
             return None
         patience = asyncio.get_running_loop().time() + self._wait
+        waited = False
         while (leader := self._flights.get(query.exact)) is not None:
             landed = leader.landed = leader.landed or asyncio.get_running_loop().create_future()
+            waited = True
             await asyncio.wait([landed], timeout=patience - asyncio.get_running_loop().time())
             hit = await self._exactly(query, at)
             if hit is not None:
@@ -240,6 +242,7 @@ class Cache:
             self.release(query)
             raise
         if hit is not None:
+            self.counts.coalesced += waited
             self.release(query)
         return hit
 
