@@ -10,7 +10,8 @@ module: spend_match_info
 short_description: Compare a day's spend ledger with OpenRouter's account
 version_added: 0.1.0
 description:
-  - Has the gateway compare what it booked on a UTC day with what OpenRouter billed, generation by generation, and both with a recount of the tokens at list price.
+  - Has the gateway compare what it booked on a UTC day with what OpenRouter billed, generation by generation.
+  - It also recounts the booked tokens at list price.
   - It does not fail where they differ; test RV(match.ok).
   - The gateway needs OpenRouter's management key for it.
 author:
@@ -45,10 +46,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 match:
-  description:
-    - What came of it. Amounts are decimal strings in USD.
-    - RV(match.differences) has the first 200 of RV(match.different); each is V(not_booked), V(not_billed), V(cost) or V(tokens).
-    - RV(match.foreign) counts generations that others made with the account, RV(match.unexamined) those that could not be told.
+  description: What came of it. Amounts are decimal strings in USD.
   returned: success
   type: dict
   sample:
@@ -74,6 +72,123 @@ match:
         billed: "0.01180689"
         recounted: "0.01180689"
     differences: []
+  contains:
+    day:
+      description: The UTC day.
+      returned: success
+      type: str
+    ok:
+      description: Whether all is booked as it was billed, as far as can be told.
+      returned: success
+      type: bool
+    over:
+      description: Whether the day has ended.
+      returned: success
+      type: bool
+    generations:
+      description: How many generations are booked.
+      returned: success
+      type: int
+    booked:
+      description: What the ledger has for them.
+      returned: success
+      type: str
+    billed:
+      description: What OpenRouter billed for them.
+      returned: success
+      type: str
+    drift:
+      description: What is booked wrongly, both directions added up.
+      returned: success
+      type: str
+    unsettled:
+      description: Attempts of the day whose cost is not confirmed yet.
+      returned: success
+      type: int
+    foreign:
+      description: Generations that others made with the account.
+      returned: success
+      type: int
+    foreign_cost:
+      description: What they cost.
+      returned: success
+      type: str
+    unexamined:
+      description: Generations that could not be told ours or not.
+      returned: success
+      type: int
+    activity:
+      description: OpenRouter's own sum of a day that has ended.
+      returned: success
+      type: str
+    account:
+      description: All that the account has ever used.
+      returned: success
+      type: str
+    ledger:
+      description: All that was ever booked.
+      returned: success
+      type: str
+    different:
+      description: How many generations differ.
+      returned: success
+      type: int
+    models:
+      description: Sums by model. RV(match.models[].recounted) is null where the catalogue has no price.
+      returned: success
+      type: list
+      elements: dict
+      contains:
+        model:
+          description: The model.
+          returned: success
+          type: str
+        generations:
+          description: How many generations.
+          returned: success
+          type: int
+        booked:
+          description: What the ledger has.
+          returned: success
+          type: str
+        billed:
+          description: What OpenRouter billed.
+          returned: success
+          type: str
+        recounted:
+          description: The booked tokens at the catalogue's present list price.
+          returned: success
+          type: str
+    differences:
+      description: The first 200 generations that differ.
+      returned: success
+      type: list
+      elements: dict
+      contains:
+        kind:
+          description: One of V(not_booked), V(not_billed), V(cost) and V(tokens).
+          returned: success
+          type: str
+        generation:
+          description: The generation.
+          returned: success
+          type: str
+        attempt:
+          description: The gateway's attempt, where it is known.
+          returned: success
+          type: str
+        model:
+          description: The model.
+          returned: success
+          type: str
+        booked:
+          description: What the ledger has for it, null where it has nothing.
+          returned: success
+          type: str
+        billed:
+          description: What OpenRouter billed for it, null where it knows nothing of it.
+          returned: success
+          type: str
 failure:
   description: What went wrong, as data.
   returned: failure
