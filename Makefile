@@ -61,7 +61,22 @@ lint: ## Run every linter.
 .PHONY: bench
 bench: ## Measure the gateway beside its peers.
 	@scripts/environment .work/venv/gateway requirements/gateway.lock
-	@tests/bench/run $(ARGS)
+	@tests/bench/run tests.bench.gateway $(ARGS)
+
+.PHONY: faults
+faults: ## Try every fault before the gateway and its peers.
+	@scripts/environment .work/venv/gateway requirements/gateway.lock
+	@tests/bench/run tests.e2e.faults $(ARGS)
+
+.PHONY: fairness
+fairness: ## Measure what one busy organisation does to a quiet one.
+	@scripts/environment .work/venv/gateway requirements/gateway.lock
+	@PYTHONPATH=gateway_src/src:. .work/venv/gateway/bin/python -m tests.e2e.fairness --output docs/bench $(ARGS)
+
+.PHONY: bench-cache
+bench-cache: ## Measure the semantic cache: guards, rule, index, tenants, a trace.
+	@scripts/environment .work/venv/gateway requirements/gateway.lock
+	@PYTHONPATH=gateway_src/src:. .work/venv/gateway/bin/python -m tests.bench.cache $(ARGS)
 
 .PHONY: docs
 docs: ## Write the roles' README files from their argument_specs.

@@ -85,7 +85,7 @@ class Backoff:
 
 @dataclass(frozen=True)
 class Response:
-    """A successful answer. ``body`` is decoded JSON, or text where text was asked for; header names are lower case."""
+    """A successful answer. ``body`` is decoded JSON, text, or bytes, as it was asked for; header names are lower case."""
 
     status: int
     body: Any
@@ -238,11 +238,13 @@ class Client:
         headers: Mapping[str, str] | None = None,
         idempotent: bool | None = None,
         text: bool = False,
+        undecoded: bool = False,
     ) -> Response:
         """Make one call, with its retries, and return the answer.
 
         ``query`` values of None are left out and booleans become true/false. ``idempotent`` overrides what the method
-        says about repetition. Raises a leaf of :class:`ApiError`.
+        says about repetition. ``text`` asks for the body as text, ``undecoded`` as the bytes that came. Raises a leaf
+        of :class:`ApiError`.
         """
         repeatable = method in IDEMPOTENT if idempotent is None else idempotent
         url = self.base_url + "/" + path.lstrip("/") if path else self.base_url
@@ -252,7 +254,7 @@ class Client:
         while True:
             attempt += 1
             try:
-                return self._once(method, url, body, headers or {}, text)
+                return self._once(method, url, body, headers or {}, text, undecoded)
             except ApiError as raised:
                 error = self._classify(raised) if self._classify else raised
                 if attempt >= self._backoff.tries or not _may_retry(error, repeatable):
@@ -262,7 +264,7 @@ class Client:
                     self._on_retry(error, seconds)
                 self._sleep(seconds)
 
-    def _once(self, method: str, url: str, body: Any, headers: Mapping[str, str], text: bool) -> Response:
+    def _once(self, method: str, url: str, body: Any, headers: Mapping[str, str], text: bool, undecoded: bool) -> Response:
         where = f"{method} {urllib.parse.urlsplit(self.base_url).netloc}{_path_only(url)}"
         sent = {**self._headers, **headers}
         data: bytes | None = None
@@ -290,7 +292,7 @@ class Client:
                 raise self._transport(where, error, connecting=False) from None
         if not 200 <= status < 300:
             raise self._refused(where, status, got, raw)
-        return Response(status, self._decode(where, status, got, raw, text), got)
+        return Response(status, raw if undecoded else self._decode(where, status, got, raw, text), got)
 
     def _read(self, answer: Any, where: str, deadline: float) -> bytes:
         chunks: list[bytes] = []

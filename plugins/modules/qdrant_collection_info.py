@@ -133,7 +133,7 @@ from ansible_collections.sophia.platform.plugins.module_utils._qdrant.api import
 from ansible_collections.sophia.platform.plugins.module_utils._qdrant.compare import digest_of
 from ansible_collections.sophia.platform.plugins.module_utils._qdrant.options import api_of, argument_spec
 
-BATCH_BYTES = 4 * 1024 * 1024
+BATCH_BYTES = 2 * 1024 * 1024
 
 
 def look(module: AnsibleModule) -> dict[str, Any]:

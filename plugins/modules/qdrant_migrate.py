@@ -98,15 +98,15 @@ options:
     default: ~/.local/state/sophia/qdrant_migrate
   workers:
     description:
-      - How many ranges are worked on at the same time.
+      - How many ranges are worked on at the same time. Each takes the memory of about three batches.
     type: int
-    default: 2
+    default: 4
   batch_bytes:
     description:
       - About how large a batch of points is, in bytes of JSON, at most 16777216. Batches become smaller by themselves where a
         server finds them too large or too slow.
     type: int
-    default: 4194304
+    default: 2097152
   rate_limit:
     description:
       - How many points a second are read at most, V(0) for as many as go.
@@ -358,8 +358,8 @@ def main() -> None:
             adopt={"type": "bool", "default": False},
             delete={"type": "bool", "default": False},
             journal={"type": "path", "default": "~/.local/state/sophia/qdrant_migrate"},
-            workers={"type": "int", "default": 2},
-            batch_bytes={"type": "int", "default": 4 * 1024 * 1024},
+            workers={"type": "int", "default": 4},
+            batch_bytes={"type": "int", "default": 2 * 1024 * 1024},
             rate_limit={"type": "int", "default": 0},
             max_lag={"type": "int", "default": 0},
             max_passes={"type": "int", "default": 5, "no_log": False},

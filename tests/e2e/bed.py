@@ -142,14 +142,20 @@ class Bed:
         budgets: dict[str, str] | None = None,
         limits: dict[str, int] | None = None,
         everywhere: dict[str, str] | None = None,
+        models: list[str] | None = None,
     ) -> str:
-        """Make an organisation (with `budgets`), a team, a user and a key (with `everywhere`); the key's secret."""
+        """Make an organisation (with `budgets`), a team, a user and a key (with `everywhere`); the key's secret.
+
+        The key may use `models`, or all.
+        """
         below = {"budgets": everywhere or {}}
         organization = self.admin("POST", "/organizations", {"name": name, "budgets": budgets or {}})["id"]
         team = self.admin("POST", "/teams", {"name": "team", "organization": organization} | below)["id"]
         person = {"name": "user", "email": f"user@{name}.test", "organization": organization, "team": team}
         user = self.admin("POST", "/users", person | below)["id"]
         key = {"name": "key", "user": user, "limits": limits or {"requests_per_minute": 1_000_000}} | below
+        if models is not None:
+            key["models"] = models
         secret: str = self.admin("POST", "/keys", key)["secret"]
         return secret
 

@@ -26,7 +26,11 @@ FlagName = Annotated[str, typer.Argument(help="The flag's name.")]
 
 _FLAG = ("name", "enabled", "percentage", "organizations", "values", "version", "source")
 _ENTRY = ("sequence", "at", "actor", "action", "resource", "organization")
+_LESSON = ("organization", "model", "unit", "threshold", "checks", "wrong", "watched", "watched_wrong", "failures")
 _USAGE = ("group", "requests", "attempts", "cost", "unsettled", "prompt_tokens", "completion_tokens", "cached_tokens")
+_MODEL_SUM = ("model", "generations", "booked", "billed", "recounted")
+_DIFFERENCE = ("kind", "generation", "attempt", "model", "booked", "billed")
+_MATCH_SECONDS = 600.0
 _UNSETTLED = ("attempt", "at", "state", "organization", "key", "model", "reserved", "generation")
 
 
@@ -169,6 +173,35 @@ def unsettled(context: typer.Context, organization: OfOrganization = None) -> No
         client = session_of(context).client()
         owner = None if organization is None else client.find("organization", organization)
         session_of(context).show(list(client.all("/spend/unsettled", organization=owner)), _UNSETTLED)
+
+
+@admin.command()
+def reconcile(
+    context: typer.Context,
+    day: Annotated[str | None, typer.Option(help="A UTC day, as 2026-08-01 (default: yesterday).")] = None,
+) -> None:
+    """Compare a day's ledger with OpenRouter's account and a recount of tokens; exit status 1 where they differ."""
+    with reporting():
+        session = session_of(context)
+        found = session.client(_MATCH_SECONDS).call("GET", "/spend/match", day=day)
+        if session.as_json:
+            session.show(found)
+        else:
+            session.show({name: value for name, value in found.items() if not isinstance(value, list)})
+            session.show(found["models"], _MODEL_SUM)
+            if found["differences"]:
+                session.show(found["differences"], _DIFFERENCE)
+        if not found["ok"]:
+            raise typer.Exit(1)
+
+
+@cache.command("lessons")
+def list_cache_lessons(context: typer.Context, organization: OfOrganization = None) -> None:
+    """List what the semantic cache has learned: what is served near a question, and on what evidence."""
+    with reporting():
+        client = session_of(context).client()
+        owner = None if organization is None else client.find("organization", organization)
+        session_of(context).show(list(client.all("/cache/lessons", organization=owner)), _LESSON)
 
 
 @cache.command("purge")

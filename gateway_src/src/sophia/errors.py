@@ -22,6 +22,8 @@ Raised anywhere, caught once in each application's edge (`gateway.app`, `gateway
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
 __all__ = [
@@ -56,10 +58,14 @@ class ErrorEnvelope(msgspec.Struct, frozen=True):
 
 
 class ApiError(Exception):
-    """An answer that is not a success. `code` is stable; `message` says what happened and what to do."""
+    """An answer that is not a success. `code` is stable; `message` says what happened and what to do.
+
+    `headers` are sent with it (lower-case names).
+    """
 
     status: int = 500
     type: str = "api_error"
+    headers: Sequence[tuple[bytes, bytes]] = ()
 
     def __init__(
         self,

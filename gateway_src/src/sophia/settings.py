@@ -25,6 +25,7 @@ __all__ = [
     "BudgetSettings",
     "CacheSettings",
     "DispatchSettings",
+    "IdempotencySettings",
     "KeyFiles",
     "Settings",
     "SettingsError",
@@ -90,11 +91,19 @@ class StoreSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class DispatchSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Attempts and deadlines. Times in seconds; `retry_budget` is the share of requests that may be retried."""
+    """Attempts and deadlines. Times in seconds; `retry_budget` is the share of requests that may be retried,
+    `hedge_share` that of a tenant's requests that may be doubled when they are late, where the flag `hedge` is on.
+
+    Once `upstream.connections` are taken, at most `queue` requests wait (of each class), `queue_wait` each; `weights`
+    are the organisations' shares then, by identifier, 1 for who is not named."""
 
     deadline: float = 300.0
     attempts: int = 4
     retry_budget: float = 0.2
+    hedge_share: float = 0.05
+    queue: int = 1000
+    queue_wait: float = 10.0
+    weights: dict[str, float] = {}
     breaker_failures: int = 5
     breaker_window: float = 30.0
     breaker_cooldown: float = 15.0
@@ -109,17 +118,36 @@ class BudgetSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class CacheSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Exact and semantic cache. `ttl` in seconds; `embedder` is local, provider or off."""
+    """Exact and semantic cache. `ttl` in seconds; `embedder` is local, provider or off.
+
+    `decision` says when a near answer is served: `learned`, once checks have proven for its `learn_by` (partition or
+    organization) that at most the share `delta` of such answers is wrong, with the chance `confidence`, looking at
+    neighbours from `floor` on and checking the share `shadow` of hits for good; or `static`, from `similarity` on.
+    """
 
     enabled: bool = True
     ttl: float = 3600.0
+    decision: str = "learned"
     similarity: float = 0.95
+    delta: float = 0.01
+    confidence: float = 0.95
+    shadow: float = 0.05
+    floor: float = 0.8
+    learn_by: str = "partition"
     embedder: str = "off"
     local_model: str | None = None
     embed_timeout: float = 0.5
     embedding_model: str = "openai/text-embedding-3-small"
     entries: int = 100_000
     max_bytes: int = 256 * 1024 * 1024
+
+
+class IdempotencySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Answers kept for idempotency keys: `retention` in seconds; `max_answer` bytes each, `max_bytes` of one tenant."""
+
+    retention: float = 86_400.0
+    max_answer: int = 1024 * 1024
+    max_bytes: int = 64 * 1024 * 1024
 
 
 class TelemetrySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -144,6 +172,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     dispatch: DispatchSettings = DispatchSettings()
     budget: BudgetSettings = BudgetSettings()
     cache: CacheSettings = CacheSettings()
+    idempotency: IdempotencySettings = IdempotencySettings()
     telemetry: TelemetrySettings = TelemetrySettings()
     workers: int = 1
     drain: float = 30.0
@@ -298,8 +327,20 @@ def _check(settings: Settings) -> list[str]:
     problems += _check_stores(settings)
     if settings.cache.embedder not in ("local", "provider", "off"):
         problems.append("cache.embedder: must be local, provider or off")
-    if not 0 < settings.cache.similarity <= 1:
-        problems.append("cache.similarity: must be above 0 and at most 1")
+    if settings.idempotency.retention < settings.dispatch.deadline:
+        problems.append("idempotency.retention: must be at least dispatch.deadline, or a key ends before its request")
+    if not 0 <= settings.dispatch.hedge_share <= 1:
+        problems.append("dispatch.hedge_share: must be from 0 to 1")
+    if settings.cache.decision not in ("learned", "static"):
+        problems.append("cache.decision: must be learned or static")
+    if settings.cache.learn_by not in ("partition", "organization"):
+        problems.append("cache.learn_by: must be partition or organization")
+    for name in ("similarity", "floor"):
+        if not 0 < getattr(settings.cache, name) <= 1:
+            problems.append(f"cache.{name}: must be above 0 and at most 1")
+    for name in ("delta", "confidence", "shadow"):
+        if not 0 < getattr(settings.cache, name) < 1:
+            problems.append(f"cache.{name}: must be above 0 and below 1")
     if settings.log_level not in ("debug", "info", "warning", "error"):
         problems.append("log_level: must be debug, info, warning or error")
     return problems

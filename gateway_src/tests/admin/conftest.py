@@ -5,12 +5,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from datetime import date
 from typing import Any
 
 import httpx
 import pytest
 
 from sophia.gateway.admin import Services, create_admin
+from sophia.gateway.match import Match
 from tenants import Tenants
 
 
@@ -23,6 +25,26 @@ class Cache:
     async def purge(self, *, organization: str | None, model: str | None, tag: str | None) -> int:
         self.calls.append({"organization": organization, "model": model, "tag": tag})
         return 3
+
+
+async def no_match(day: date | None) -> Match:
+    """The match of a day on which nothing was spent."""
+    return Match(
+        day=day or date(2026, 8, 1),
+        over=True,
+        generations=0,
+        booked=0,
+        billed=0,
+        unsettled=0,
+        foreign=0,
+        foreign_cost=0,
+        unexamined=0,
+        activity=0,
+        account=0,
+        ledger=0,
+        models=[],
+        differences=[],
+    )
 
 
 class Api:
@@ -82,7 +104,9 @@ class Api:
 async def api(tenants: Tenants) -> AsyncIterator[Api]:
     cache = Cache()
     app = create_admin(
-        Services(tenants.database, tenants.registry, tenants.tenancy, tenants.flags, tenants.audit, cache.purge)
+        Services(
+            tenants.database, tenants.registry, tenants.tenancy, tenants.flags, tenants.audit, cache.purge, no_match
+        )
     )
     transport = httpx.ASGITransport(app=app, raise_app_exceptions=True)
     async with httpx.AsyncClient(transport=transport, base_url="http://gateway.local") as client:

@@ -13,8 +13,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from conftest import Api
+from sophia.gateway.learn import Rule
 from sophia.money import nano
 from sophia.stores.database import open_database
+from sophia.stores.lessons import Lessons
 from sophia.stores.model import Period, new_id, window_start
 from sophia.stores.registry import KEY_PREFIX, digest
 from sophia.stores.schema import spend
@@ -407,3 +409,38 @@ async def test_the_pages_document_has_no_words_that_it_cannot_read(api: Api) -> 
                 walk(item)
 
     walk(document)
+
+
+async def test_what_the_cache_has_learned_is_listed_by_page(api: Api) -> None:
+    rule, lessons = Rule(delta=0.4), Lessons(api.tenants.database)
+    own, other = await api.organization("own"), await api.organization("other")
+    for organization, unit, same, checks in (
+        (own, "aa", True, rule.needed() + 5),
+        (own, "bb", False, 1),
+        (other, "aa", True, 1),
+    ):
+        for _ in range(checks):
+            await lessons.change(organization, unit, "m", 10**18, lambda known, same=same: rule.observe(known, 1, same))
+    first = await api.ok("GET", f"/cache/lessons?organization={own}&limit=1")
+    assert first["data"] == [
+        {
+            "organization": own,
+            "unit": "aa",
+            "model": "m",
+            "threshold": 0.95,
+            "bands": [0.98, 0.95, 0.9, 0.0],
+            "checks": [0, rule.needed(), 0, 0],
+            "wrong": [0, 0, 0, 0],
+            "watched": 5,
+            "watched_wrong": 0,
+            "at_most": pytest.approx(1 - 0.05 ** (1 / 5), abs=1e-5),
+            "episode": 0,
+            "failures": 0,
+            "changed_at": "2001-09-09T01:46:40Z",
+        }
+    ]
+    second = await api.ok("GET", f"/cache/lessons?organization={own}&cursor={first['next']}")
+    (learning,) = second["data"]
+    assert (learning["threshold"], learning["wrong"], learning["at_most"]) == (None, [0, 1, 0, 0], 1.0)
+    assert second["next"] is None
+    assert len((await api.ok("GET", "/cache/lessons"))["data"]) == 3

@@ -15,7 +15,7 @@ import pytest
 import uvicorn
 from typer.testing import CliRunner
 
-from conftest import Cache
+from conftest import Cache, no_match
 from sophia.admin_cli import admin
 from sophia.gateway.admin import Services, create_admin
 from tenants import Tenants, until
@@ -48,7 +48,9 @@ def database_url(tmp_path: Path) -> str:
 @pytest.fixture
 async def shell(tenants: Tenants) -> AsyncIterator[Shell]:
     app = create_admin(
-        Services(tenants.database, tenants.registry, tenants.tenancy, tenants.flags, tenants.audit, Cache().purge)
+        Services(
+            tenants.database, tenants.registry, tenants.tenancy, tenants.flags, tenants.audit, Cache().purge, no_match
+        )
     )
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off"))
     with socket.socket() as listener:
@@ -106,6 +108,7 @@ async def test_flags_audit_usage_and_cache(shell: Shell) -> None:
     assert await shell.json("usage", "--by", "day", "--organization", "acme") == []
     assert await shell.json("unsettled") == []
     assert await shell.json("cache", "purge", "--model", "openai/*") == {"purged": 3}
+    assert await shell.json("cache", "lessons", "--organization", "acme") == []
 
 
 async def test_names_are_shown_as_they_are(shell: Shell) -> None:

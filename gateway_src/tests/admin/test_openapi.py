@@ -22,7 +22,7 @@ from schemathesis.checks import (
     status_code_conformance,
 )
 
-from conftest import Cache
+from conftest import Cache, no_match
 from sophia.gateway.admin import Services, create_admin
 from sophia.stores.audit import Actor
 from sophia.stores.database import open_database
@@ -74,7 +74,9 @@ CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance,
 def test_every_operation_keeps_to_its_document(running: Running, existing: bool, mode: GenerationMode) -> None:
     tenants = running.tenants
     app = create_admin(
-        Services(tenants.database, tenants.registry, tenants.tenancy, tenants.flags, tenants.audit, Cache().purge)
+        Services(
+            tenants.database, tenants.registry, tenants.tenancy, tenants.flags, tenants.audit, Cache().purge, no_match
+        )
     )
     schema = schemathesis.openapi.from_asgi("/admin/v1/openapi.json", app)
     operations = [found.ok() for found in schema.get_all_operations()]

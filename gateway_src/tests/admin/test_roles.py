@@ -129,6 +129,7 @@ audit.read               platform    200 200 403
 audit.read               own         200 200 403
 audit.read               foreign     200 404 403
 audit.verify             platform    200 403 403
+spend.match              platform    200 403 403
 usage.read               platform    200 200 200
 usage.read               own         200 200 200
 usage.read               colleague   200 200 404
@@ -137,6 +138,9 @@ usage.read               foreign     200 404 404
 usage.unsettled          platform    200 200 200
 usage.unsettled          own         200 200 200
 usage.unsettled          foreign     200 404 404
+cache.read               platform    200 200 403
+cache.read               own         200 200 403
+cache.read               foreign     200 404 403
 cache.purge              platform    200 200 403
 cache.purge              own         200 200 403
 cache.purge              foreign     200 404 403
@@ -208,10 +212,16 @@ OPERATIONS: dict[str, Callable[[Scene], Request]] = {
     "flag.delete": lambda scene: ("DELETE", f"/flags/{scene.flag}?version=1", None),
     "audit.read": lambda scene: ("GET", "/audit" + (f"?organization={scene.organization}" * bool(scene.user)), None),
     "audit.verify": lambda scene: ("GET", "/audit/verify", None),
+    "spend.match": lambda scene: ("GET", "/spend/match", None),
     "usage.read": lambda scene: ("GET", "/usage" + (f"?user={scene.user}" * bool(scene.user)), None),
     "usage.unsettled": lambda scene: (
         "GET",
         "/spend/unsettled" + (f"?organization={scene.organization}" * bool(scene.user)),
+        None,
+    ),
+    "cache.read": lambda scene: (
+        "GET",
+        "/cache/lessons" + (f"?organization={scene.organization}" * bool(scene.user)),
         None,
     ),
     "cache.purge": lambda scene: (

@@ -98,6 +98,23 @@ async def test_what_another_has_settled_meanwhile_is_forgotten(database: Databas
     await here.stop()
 
 
+async def test_who_waits_for_news_hears_of_what_became_unconfirmed(database: Database, tmp_path: Path) -> None:
+    async def settle(intent: Intent, cost: int) -> None:
+        pass
+
+    ledger = Ledger(LedgerStore(database, "instance"), tmp_path, "instance", settle)
+    await ledger.start()
+    await ledger.intend(intent("cut"))
+    waiting = asyncio.create_task(ledger.news(60.0))
+    await asyncio.sleep(0)
+    await ledger.settle(Settlement("cut", 6, Outcome.PARTIAL, None, generation="gen"))
+    async with asyncio.timeout(30.0):
+        await waiting
+    await ledger.news(0.001)  # nothing new: it ends by its time
+    await ledger.settle(end("cut"))
+    await ledger.stop()
+
+
 async def test_an_unforeseen_error_does_not_end_the_feeding(database: Database, tmp_path: Path) -> None:
     class Broken(LedgerStore):
         failures = 1

@@ -70,7 +70,8 @@ def test_an_error_in_an_answer() -> None:
 
 def test_a_null_error_is_none() -> None:
     assert not CHAT.result(chat({"content": "x"}, error=None)).failed
-    assert not RESPONSES.result(json.dumps({"status": "completed", "output": [], "error": None}).encode()).failed
+    output = [{"type": "message", "content": [{"type": "output_text", "text": "x"}]}]
+    assert not RESPONSES.result(json.dumps({"status": "completed", "output": output, "error": None}).encode()).failed
 
 
 @pytest.mark.parametrize(
@@ -102,3 +103,14 @@ def test_a_picture_hides_no_text_from_the_bound(dialect: Dialect) -> None:
     call = dialect.read(json.dumps({"messages": turns, "max_tokens": 5}).encode())
     assert call.images == 1
     assert 20_000 <= call.prompt_bytes < 21_000
+
+
+def test_an_answer_without_anything_is_none() -> None:
+    assert CHAT.result(b'{"choices": []}').failed
+    assert RESPONSES.result(b'{"status": "completed", "output": []}').failed
+    spent = {"input_tokens": 3, "output_tokens": 9, "total_tokens": 12}
+    unfinished = {"status": "incomplete", "output": []}
+    assert RESPONSES.result(json.dumps(unfinished).encode()).failed
+    assert not RESPONSES.result(json.dumps(unfinished | {"usage": spent}).encode()).failed
+    assert MESSAGES.result(b'{"type": "message", "content": [], "stop_reason": null}').failed
+    assert not MESSAGES.result(b'{"type": "message", "content": [], "stop_reason": "end_turn"}').failed

@@ -64,6 +64,20 @@ def test_kinds(status: int, answer: bytes, kind: Kind) -> None:
     assert classify(status, answer).kind is kind
 
 
+def test_a_limit_is_openrouters_own_only_where_its_headers_say_so() -> None:
+    anthropic = b'{"type": "error", "error": {"type": "rate_limit_error", "message": "at capacity"}}'
+    assert classify(429, anthropic, own_limit=True).kind is Kind.RATE
+    assert classify(429, anthropic, own_limit=False).kind is Kind.BUSY
+    upstream = b'{"type": "error", "error": {"message": "x"}, "metadata": {"provider_code": "rate_limit_exceeded"}}'
+    assert classify(429, upstream, own_limit=True).kind is Kind.BUSY
+
+
+def test_a_region_is_told_by_its_words_where_nothing_else_tells() -> None:
+    answer = b'{"type": "error", "error": {"message": "This model is not available in your region.", '
+    answer += b'"error_type": "permission_denied"}}'
+    assert classify(403, answer).kind is Kind.UNSERVED
+
+
 def test_what_a_fault_carries() -> None:
     fault = classify(402, body(402, "can only afford 120"))
     assert (fault.affordable, fault.breaks) == (120, False)

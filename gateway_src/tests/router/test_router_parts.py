@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sophia.errors import BadRequest
+from sophia.fairness.pace import Pace
 from sophia.router.ask import Ask, read
 from sophia.router.condition import Condition
-from sophia.router.pace import Pace
 
 
 def ask(**body: Any) -> Ask:

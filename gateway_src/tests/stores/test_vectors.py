@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from redis.asyncio import Redis
 
 from sophia.errors import Unavailable
+from sophia.stores.pages import Index, Pages
 from sophia.stores.scripts import open_redis
 from sophia.stores.vectors import LocalVectors, Neighbour, Vector, VectorStore
 from sophia.stores.vectors_redis import RedisVectors
@@ -203,6 +204,73 @@ async def test_a_store_is_a_mapping_with_a_search(actions: list[tuple[str, int, 
             (best, *_) = await nearest(store, vector(number), 20, partition=partition)
             assert best.key == name
     assert store.count == sum(map(len, model.values()))
+
+
+def questions(seed: int, count: int, dimensions: int = 64) -> Vector:
+    """Vectors around twenty topics, as questions are."""
+    rng = np.random.default_rng(seed)
+    topics = np.random.default_rng(0).standard_normal((20, dimensions))
+    found = topics[rng.integers(0, 20, count)] / 8 + rng.standard_normal((count, dimensions)) * 0.05
+    return np.asarray(found / np.linalg.norm(found, axis=1, keepdims=True), np.float32)
+
+
+async def test_a_large_partition_finds_near_duplicates_and_forgets_what_is_removed() -> None:
+    store, vectors = LocalVectors(), questions(1, 6000)
+    await store.extend("org_a", PART, [key(seed) for seed in range(6000)], vectors, [END] * 6000, NOW)
+    asked = vectors[::20] + questions(2, 300) * 0.05
+    asked /= np.linalg.norm(asked, axis=1, keepdims=True)
+    found = [(await nearest(store, each, 3))[0].key == key(20 * place) for place, each in enumerate(asked)]
+    assert sum(found) / len(found) >= 0.97
+    for seed in range(0, 6000, 2):
+        await store.remove("org_a", PART, key(seed))
+    assert store.count == 3000
+    for seed in range(0, 6000, 201):
+        assert (key(seed) in {near.key for near in await nearest(store, vectors[seed], 3)}) == bool(seed % 2)
+
+
+async def test_memory_is_used_again() -> None:
+    store = LocalVectors(vectors=3000)
+    for part in range(6):
+        keys = [key((part, seed)) for seed in range(2000)]
+        await store.extend(f"org_{part}", PART, keys, questions(part, 2000), [END] * 2000, NOW)
+    assert store.count <= 3000
+    before = store.nbytes
+    await store.clear("org_5")
+    await store.extend("org_6", PART, [key(seed) for seed in range(1500)], questions(9, 1500), [END] * 1500, NOW)
+    assert store.nbytes == before
+
+
+async def test_many_at_once_are_as_many_one_by_one() -> None:
+    one, many, vectors = LocalVectors(), LocalVectors(), questions(3, 900)
+    keys = [key(seed % 800) for seed in range(900)]
+    for name, each in zip(keys, vectors, strict=True):
+        await one.add("org_a", PART, name, each, END, NOW)
+    await many.extend("org_a", PART, keys, vectors, [END] * 900, NOW)
+    assert many.count == 800
+    for seed in range(0, 900, 30):
+        best = (await nearest(many, vectors[seed]))[0]
+        if seed >= 100:
+            assert best == (await nearest(one, vectors[seed]))[0]
+            assert best.key == keys[seed]
+
+
+async def test_a_thousand_vectors_that_are_all_the_same_part_too() -> None:
+    store = LocalVectors()
+    await store.extend(
+        "org_a", PART, [key(seed) for seed in range(1000)], vector(1)[None].repeat(1000, 0), [END] * 1000, NOW
+    )
+    assert len(await nearest(store, vector(1), 8)) == 8
+
+
+@given(st.integers(1, 2**32), st.integers(8, 400))
+def test_eight_bits_hardly_move_a_cosine(seed: int, dimensions: int) -> None:
+    pages = Pages(dimensions)
+    index = Index(pages)
+    one, other = vector(seed, dimensions), vector(seed + 1, dimensions)
+    index.add(key(1), one, END)
+    (found,) = index.nearest(other, 1, NOW)
+    assert found.similarity == pytest.approx(float(one @ other), abs=0.02)
+    assert index.nearest(one, 1, NOW)[0].similarity == pytest.approx(1.0, abs=0.01)
 
 
 async def test_redis_shares_vectors_among_replicas(redis: Redis) -> None:

@@ -65,6 +65,10 @@ class Api:
     def delete_flag(self, name: str, version: int) -> None:
         self._client.request("DELETE", f"flags/{segment(name)}", query={"version": version}, idempotent=False)
 
+    def match(self, day: str | None) -> dict[str, Any]:
+        """Return the three-way match of a UTC day, yesterday if None."""
+        return _object(self._client.get("spend/match", query={"day": day}).body)
+
     def _pages(self, path: str, filters: Mapping[str, str]) -> Iterator[dict[str, Any]]:
         cursor = None
         while True:

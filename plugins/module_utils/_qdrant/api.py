@@ -94,7 +94,7 @@ class Api:
         body = {"limit": limit, "with_payload": True, "with_vector": True, **_keyed(key)}
         if offset is not None:
             body["offset"] = offset
-        answer = self._client.request("POST", _path(collection, "points/scroll"), body=body, idempotent=True, text=True)
+        answer = self._client.request("POST", _path(collection, "points/scroll"), body=body, idempotent=True, undecoded=True)
         return page.read(answer.body)
 
     def ids(self, collection: str, offset: PointId | None, limit: int, key: Any = None) -> tuple[list[PointId], PointId | None]:
@@ -111,13 +111,12 @@ class Api:
         found: list[dict[str, Any]] = self._result("POST", _path(collection, "points"), body)
         return found
 
-    def upsert(self, collection: str, points: str, key: Any = None) -> int:
-        """Put points given as text; return once they are applied, with the bytes that were sent."""
-        keyed = "" if key is None else ',"shard_key":' + json.dumps(key)
-        body = f'{{"points":[{points}]{keyed}}}'.encode()
+    def upsert(self, collection: str, points: bytes, key: Any = None) -> None:
+        """Put points given as they are written; return once they are applied."""
+        keyed = b"" if key is None else b',"shard_key":' + json.dumps(key).encode()
+        body = b"".join((b'{"points":[', points, b"]", keyed, b"}"))
         headers = {"Content-Type": "application/json"}
         self._client.request("PUT", _path(collection, "points"), query=WAIT, body=body, headers=headers)
-        return len(body)
 
     def delete_points(self, collection: str, ids: Sequence[PointId], key: Any = None) -> None:
         """Delete points by their ids; return once that is applied."""

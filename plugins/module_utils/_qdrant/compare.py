@@ -7,7 +7,8 @@
 """Comparing two collections range by range, and making one equal to the other.
 
 Both sides are read from the same id on. Pages of the same bytes hold the same points. Where bytes differ, the leaves of
-the points decide, for all ids before the end of the shorter page; so no more than a page of each side is in memory.
+those points decide that are not the same bytes, for all ids before the end of the shorter page; so no more than a page of
+each side is in memory.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ansible_collections.sophia.platform.plugins.module_utils._qdrant.api import Api
-from ansible_collections.sophia.platform.plugins.module_utils._qdrant.digest import Digest, leaf
+from ansible_collections.sophia.platform.plugins.module_utils._qdrant.digest import MODULUS, Digest, leaf
 from ansible_collections.sophia.platform.plugins.module_utils._qdrant.journal import Range
-from ansible_collections.sophia.platform.plugins.module_utils._qdrant.page import Page, PointId, below, first, upserted
+from ansible_collections.sophia.platform.plugins.module_utils._qdrant.page import Page, PointId, below, decoded, first, upserted
 from ansible_collections.sophia.platform.plugins.module_utils._qdrant.work import (
     Pace,
     Progress,
@@ -111,15 +112,15 @@ class Comparison:
 
     def _judge(self, its: Range, here: Page, there: Page, bound: PointId | None) -> int:
         """Compare the points before ``bound``, which both pages have in full; return how many the source has."""
-        wanted = _within(here, bound)
-        found = wanted if here == there else _within(there, bound)
-        leaves = {point_id: leaf(point) for point_id, point in wanted.items()}
-        others = leaves if found is wanted else {point_id: leaf(point) for point_id, point in found.items()}
+        wanted = here.before(bound)
+        found = wanted if here == there else there.before(bound)
+        leaves = self._leaves(wanted, found)
+        others = leaves if found is wanted else self._leaves(found, wanted)
         differing = [point_id for point_id, its_leaf in leaves.items() if others.get(point_id) != its_leaf]
-        surplus = [point_id for point_id in others if point_id not in leaves]
+        surplus = [point_id for point_id in others if point_id not in wanted]
         self._count(
-            Digest(len(leaves), sum(leaves.values()) % (1 << 128)),
-            Digest(len(others), sum(others.values()) % (1 << 128)),
+            Digest(len(wanted), sum(leaves.values()) % MODULUS),
+            Digest(len(found), sum(others.values()) % MODULUS),
             added=sum(point_id not in others for point_id in differing),
             changed=sum(point_id in others for point_id in differing),
             removed=len(surplus),
@@ -127,11 +128,16 @@ class Comparison:
         )
         if self._write:
             for place in range(0, len(differing), MOST_AT_ONCE):
-                chosen = [wanted[point_id] for point_id in differing[place : place + MOST_AT_ONCE]]
+                chosen = [decoded(wanted[point_id]) for point_id in differing[place : place + MOST_AT_ONCE]]
                 self._target.upsert(self._to, upserted(chosen), its.part)
             if surplus:
                 self._target.delete_points(self._to, surplus, its.part)
-        return len(leaves)
+        return len(wanted)
+
+    def _leaves(self, points: dict[PointId, bytes], others: dict[PointId, bytes]) -> dict[PointId, int]:
+        """Return the leaves of points that are not the same bytes on the other side; for ``digests`` of all."""
+        looked = points if self._digests else [point_id for point_id, raw in points.items() if others.get(point_id) != raw]
+        return {point_id: leaf(decoded(points[point_id])) for point_id in looked}
 
     def _count(
         self,
@@ -151,11 +157,6 @@ class Comparison:
             tally.changed += changed
             tally.removed += removed
             tally.examples += (examples or [])[: EXAMPLES - len(tally.examples)]
-
-
-def _within(page: Page, bound: PointId | None) -> dict[PointId, dict[str, Any]]:
-    points = {} if page.empty else {point["id"]: point for point in page.points()}
-    return {point_id: point for point_id, point in points.items() if below(point_id, bound)}
 
 
 def digest_of(api: Api, collection: str, parts: tuple[Any, ...], batch_bytes: int) -> Digest:

@@ -110,8 +110,8 @@ class Copy:
         if not points:
             return page, limit
         self._pace.take(points)
-        text = page.text if its.part is None else upserted(page.points())
-        self._target.upsert(self._to, text, its.part)
+        raw = page.raw if its.part is None else upserted(page.points())
+        self._target.upsert(self._to, raw, its.part)
         with self._lock:
             self.copied += points
         self._progress.add(points)

@@ -36,8 +36,8 @@ MAKE_TRIES = 3
 class Tuning:
     """How a migration goes about it; bytes, points a second, seconds."""
 
-    workers: int = 2
-    batch_bytes: int = 4 * 1024 * 1024
+    workers: int = 4
+    batch_bytes: int = 2 * 1024 * 1024
     rate: float = 0.0
     max_lag: int = 0
     max_passes: int = 10
@@ -154,7 +154,7 @@ class Migration:
         page = self._source.scroll(source.name, None, SAMPLED_POINTS, source.parts[0]) if source.points and source.parts else None
         seconds = max(1e-6, self._clock() - began)
         points = page.count(SAMPLED_POINTS) if page else 0
-        each = len(page.text) // points if page and points else 0
+        each = len(page.raw) // points if page and points else 0
         left = source.points
         if seen.story and seen.story.ranges:
             left = sum(item.count for number, item in enumerate(seen.story.ranges) if number not in seen.story.done)
@@ -324,7 +324,9 @@ class Migration:
         counts = {"source": now.points, "target": made.points}
         names = model.vectors(source).names
         places = verify.sample(story.ranges, self._tuning.samples)
-        overlap = verify.overlap(self._source, self._target, now, self._wanted.target, names, places, self._tuning.samples)
+        overlap = verify.overlap(
+            self._source, self._target, now, self._wanted.target, names, places, self._tuning.samples, self._tuning.workers
+        )
         self.report.verified = {
             "points": counts,
             "differences": [item.as_result() for item in problems],

@@ -19,6 +19,7 @@ from typing import Any
 from ansible_collections.sophia.platform.plugins.module_utils._qdrant.api import Api
 from ansible_collections.sophia.platform.plugins.module_utils._qdrant.journal import Range
 from ansible_collections.sophia.platform.plugins.module_utils._qdrant.model import Collection
+from ansible_collections.sophia.platform.plugins.module_utils._qdrant.work import in_parallel
 
 NEAREST = 10
 # Two points whose scores are nearer than this may take each other's place: servers add up floats in their own order.
@@ -39,17 +40,27 @@ class Overlap:
 
 def sample(ranges: Sequence[Range], wanted: int) -> list[tuple[Any, Any]]:
     """Return shard keys and ids, spread over the ranges, from which samples are taken on."""
-    if not ranges or wanted < 1:
-        return []
-    step = max(1, len(ranges) // wanted)
-    return [(item.part, item.start) for item in ranges[::step]]
+    places = min(len(ranges), max(0, wanted))
+    chosen = [ranges[number * len(ranges) // places] for number in range(places)]
+    return [(item.part, item.start) for item in chosen]
 
 
-def overlap(source: Api, target: Api, seen: Collection, to: str, names: Sequence[str], places: list[tuple[Any, Any]], wanted: int) -> Overlap:
+def overlap(
+    source: Api,
+    target: Api,
+    seen: Collection,
+    to: str,
+    names: Sequence[str],
+    places: list[tuple[Any, Any]],
+    wanted: int,
+    workers: int,
+) -> Overlap:
     """Search both sides for the neighbours of sampled points, by every vector they have."""
     each = -(-wanted // len(places)) if places else 0
     shares: list[tuple[float, float]] = []
-    for part, start in places:
+
+    def search(place: tuple[Any, Any]) -> None:
+        part, start = place
         ids, _next = source.ids(seen.name, start, each, part)
         for point in source.retrieve(seen.name, ids, part) if ids else []:
             given = point.get("vector") or {}
@@ -61,6 +72,8 @@ def overlap(source: Api, target: Api, seen: Collection, to: str, names: Sequence
                 exact = target.nearest(to, vectors[name], name, NEAREST, exact=True, key=part)
                 index = target.nearest(to, vectors[name], name, NEAREST, exact=False, key=part)
                 shares.append((common(truth, exact), common(truth, index)))
+
+    in_parallel(places, search, workers)
     if not shares:
         return Overlap(0, 1.0, 1.0)
     return Overlap(len(shares), sum(pair[0] for pair in shares) / len(shares), sum(pair[1] for pair in shares) / len(shares))

@@ -87,9 +87,9 @@ class Size:
 
     def saw(self, page: Page, asked: int) -> None:
         """Learn from a page: at most twice as many the next time, and as few as it takes."""
-        if not page.text or page.next is None:
+        if not page.raw or page.next is None:
             return
-        each = max(1, len(page.text) // asked)
+        each = max(1, len(page.raw) // asked)
         self.points = max(1, min(2 * self.points, self._target // each, LONGEST_PAGE))
 
     def too_large(self) -> bool:

@@ -90,7 +90,8 @@ def _cpu(pid: int) -> int:
     return int(fields[11]) + int(fields[12])
 
 
-def _rss(pid: int) -> float:
+def rss(pid: int) -> float:
+    """Megabytes that a process has in memory; 0 for one that is gone."""
     try:
         return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
     except OSError:
@@ -147,7 +148,7 @@ def _row(each: Contender, connections: int, samples: dict[tuple[str, int], list[
         statistics.median(one.p50 - other.p50 for one, other in pairs),
         statistics.median(one.p99 - other.p99 for one, other in pairs),
         statistics.median(sample.cpu for sample in own),
-        sum(map(_rss, each.pids)),
+        sum(map(rss, each.pids)),
         sum(sample.bad for sample in own),
     )
 

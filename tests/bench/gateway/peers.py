@@ -24,7 +24,7 @@ from pathlib import Path
 
 from tests.e2e.bed import Bed, free_port
 
-__all__ = ["ANSWER", "Contender", "contenders", "upstream"]
+__all__ = ["ANSWER", "MODEL", "QUESTION", "Contender", "contenders", "models", "pinned", "running", "upstream"]
 
 Start = Callable[[Path, int], AbstractContextManager["Contender"]]
 
@@ -150,11 +150,11 @@ def upstream(folder: Path) -> Iterator[int]:
     """The fixed answer on core 1; its port."""
     port = free_port()
     answer = json.dumps(ANSWER).replace("'", "\\'")
-    models = folder / "models.json"
-    models.write_bytes(_models(folder))
+    listing = folder / "models.json"
+    listing.write_bytes(models(folder))
     rest = (
         f"server {{ listen 127.0.0.1:{port} backlog=4096;"
-        f" location = /api/v1/models {{ default_type application/json; alias {models}; }}"
+        f" location = /api/v1/models {{ default_type application/json; alias {listing}; }}"
         f" location / {{ default_type application/json; add_header X-Generation-Id {ANSWER['id']};"
         f" return 200 '{answer}'; }} }}"
     )
@@ -165,7 +165,7 @@ def upstream(folder: Path) -> Iterator[int]:
         yield port
 
 
-def _models(folder: Path) -> bytes:
+def models(folder: Path) -> bytes:
     """OpenRouter's list of models, as the stand-in serves it."""
     home = folder / "models"
     home.mkdir()
@@ -209,7 +209,7 @@ def sophia(folder: Path, upstream_port: int) -> Iterator[Contender]:
     """The gateway, everything on."""
     home = folder / "sophia"
     home.mkdir()
-    bed = Bed(home, upstream={"base_url": f"http://127.0.0.1:{upstream_port}/api/v1"})
+    bed = Bed(home, upstream={"base_url": f"http://127.0.0.1:{upstream_port}/api/v1", "connections": 6000})
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {0})
     try:
@@ -255,15 +255,15 @@ def litellm(folder: Path, upstream_port: int, environment: Path) -> Iterator[Con
 
 
 @contextmanager
-def portkey(folder: Path, upstream_port: int, modules: Path) -> Iterator[Contender]:
-    """Portkey's gateway."""
+def portkey(folder: Path, upstream_port: int, modules: Path, key: str = "none") -> Iterator[Contender]:
+    """Portkey's gateway; `key` is the upstream's."""
     port = free_port()
     package = modules / "node_modules/@portkey-ai/gateway"
     version = json.loads((package / "package.json").read_text())["version"]
     command = pinned(0, "node", package / "build/start-server.js", f"--port={port}", "--headless")
     with running(command, folder / "portkey.log", NODE_ENV="production") as process:
         headers = {
-            "authorization": "Bearer none",
+            "authorization": f"Bearer {key}",
             "x-portkey-provider": "openai",
             "x-portkey-custom-host": f"http://127.0.0.1:{upstream_port}/api/v1",
         }

@@ -8,11 +8,20 @@
 
 from __future__ import annotations
 
+import atexit
+import os
 import pathlib
+import shutil
 import sys
 import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
+
+
+def _gone(place: pathlib.Path, owner: int) -> None:
+    """Remove the folder at the end of the process that made it, not of one that it forked."""
+    if os.getpid() == owner:
+        shutil.rmtree(place)
 
 
 def _find_collection() -> None:
@@ -21,6 +30,7 @@ def _find_collection() -> None:
         import ansible_collections.sophia.platform.plugins.module_utils  # noqa: F401
     except ImportError:
         place = pathlib.Path(tempfile.mkdtemp(prefix="vectors-bench-"))
+        atexit.register(_gone, place, os.getpid())
         (place / "ansible_collections/sophia").mkdir(parents=True)
         (place / "ansible_collections/sophia/platform").symlink_to(ROOT)
         sys.path.insert(0, str(place))

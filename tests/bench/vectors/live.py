@@ -18,26 +18,38 @@ from .trial import DIMS, api, digest, migrate, unlike
 
 @dataclass
 class Outcome:
-    """What came of it; ``differing`` is what each pass found."""
+    """What came of it; ``differing`` is what each pass found, the last ``quiet_passes`` without the writer."""
 
+    points: int = 0
+    dims: int = DIMS
     writes: int = 0
     writes_per_second: float = 0.0
+    differing: list[int] = field(default_factory=list)
+    quiet_passes: int = 0
+    digests: tuple[str, str] = ("", "")
+    unlike: int = 0
+
+
+@dataclass
+class Reading:
+    """What readers saw at how many switches of the alias."""
+
+    switches: int = 0
     reads: int = 0
     failed_reads: int = 0
     mixed_reads: int = 0
-    differing: list[int] = field(default_factory=list)
-    digests: tuple[str, str] = ("", "")
-    unlike: int = 0
     switch_seconds: float = 0.0
 
 
 class Writer(threading.Thread):
-    """Upserts, updates and deletes at a rate, from a list of numbers that grows."""
+    """Upserts, updates and deletes at a rate. One of ``many`` makes every so-manieth of the new points."""
 
-    def __init__(self, server: Server, points: int, rate: float, seed: int) -> None:
+    def __init__(self, server: Server, points: int, dims: int, rate: float, number: int = 0, many: int = 1) -> None:
         super().__init__(daemon=True)
-        self._server, self._rate, self._rng = server, rate, random.Random(seed)
+        self._server, self._rate, self._rng = server, rate, random.Random(number)
+        self._dims, self._many = dims, many
         self._points = points
+        self._fresh = points + number
         self._stop_now = threading.Event()
         self.writes = 0
         self.seconds = 0.0
@@ -57,12 +69,14 @@ class Writer(threading.Thread):
 
     def _write(self, connection: Any) -> None:
         kind = self._rng.choice(("upsert", "update", "delete"))
-        number = self._points if kind == "upsert" else self._rng.randrange(self._points)
+        number = self._fresh if kind == "upsert" else self._rng.randrange(self._points)
         if kind == "delete":
             connection.call("POST", "/collections/docs/points/delete?wait=true", {"points": [point_id(number)]})
             return
-        self._points += kind == "upsert"
-        connection.call("PUT", "/collections/docs/points?wait=true", {"points": [point(self._rng, number, DIMS)]})
+        if kind == "upsert":
+            self._fresh += self._many
+            self._points = self._fresh
+        connection.call("PUT", "/collections/docs/points?wait=true", {"points": [point(self._rng, number, self._dims)]})
 
     def stop(self) -> None:
         self._stop_now.set()
@@ -98,22 +112,27 @@ class Reader(threading.Thread):
         self.join()
 
 
-def write_through(points: int = 6_000, rate: float = 200.0, seed: int = 1, seconds: float = 6.0) -> Outcome:
-    """Copy under a writer for about so many seconds, stop it, catch up; compare digests and every point."""
+def write_through(points: int = 6_000, dims: int = DIMS, rate: float = 200.0, seed: int = 1, seconds: float = 6.0, writers: int = 1) -> Outcome:
+    """Copy under writers for about so many seconds, stop them, catch up; compare digests and every point."""
     source, target = Server(), Server()
     try:
-        fill(source, "docs", points, DIMS, seed=seed)
-        writer = Writer(source, points, rate, seed)
+        fill(source, "docs", points, dims, seed=seed)
+        threads = [Writer(source, points, dims, rate / writers, number, writers) for number in range(writers)]
         with tempfile.TemporaryDirectory(prefix="vectors-") as folder:
-            writer.start()
+            for thread in threads:
+                thread.start()
             # Each point is read at least twice: once to copy it, once to compare it.
             first = migrate(api(source), api(target), folder, "copied", batch_bytes=100_000, rate=2 * points / seconds, max_passes=2)
-            writer.stop()
+            for thread in threads:
+                thread.stop()
             last = migrate(api(source), api(target), folder, "switched")
         return Outcome(
-            writes=writer.writes,
-            writes_per_second=writer.writes / writer.seconds,
+            points=points,
+            dims=dims,
+            writes=sum(thread.writes for thread in threads),
+            writes_per_second=sum(thread.writes / thread.seconds for thread in threads),
             differing=[item["differing"] for item in [*first.passes, *last.passes]],
+            quiet_passes=len(last.passes),
             digests=(digest(source), digest(target)),
             unlike=sum(map(len, unlike(source, target))),
         )
@@ -122,10 +141,10 @@ def write_through(points: int = 6_000, rate: float = 200.0, seed: int = 1, secon
         target.close()
 
 
-def read_through(switches: int = 20, readers: int = 4, rate: float = 50.0) -> Outcome:
+def read_through(switches: int = 20, readers: int = 4, rate: float = 50.0) -> Reading:
     """Flip an alias to and fro under readers, as ``switched`` and ``rolled_back`` do."""
     server = Server()
-    outcome = Outcome()
+    outcome = Reading(switches)
     try:
         with server.connection() as connection:
             rng = random.Random(1)

@@ -15,6 +15,7 @@ import random
 import shutil
 import subprocess
 import sys
+import tempfile
 import urllib.parse
 import uuid
 from array import array
@@ -44,12 +45,14 @@ class Server:
         if found is None:
             raise RuntimeError("the stand-in needs sophia on the path, or gateway_src and its dependencies")
         argv, environ = found
-        if storage:
-            argv = [*argv, "--storage", storage]
+        # A stand-in that is killed removes nothing: what it keeps is in a folder of whoever kills it.
+        self._folder = None if storage else tempfile.TemporaryDirectory(prefix="vectors-")
+        argv = [*argv, "--storage", storage or self._folder.name]
         if not index:
             argv = [*argv, "--no-index"]
         environ = {**os.environ, **environ, **({"QDRANT_API_KEY": api_key} if api_key else {})}
-        self.process = subprocess.Popen(argv, env=environ, stdout=subprocess.PIPE, text=True)
+        # A session of its own, as a service has: Linux may give each session, and not each process, its share of the processor.
+        self.process = subprocess.Popen(argv, env=environ, stdout=subprocess.PIPE, text=True, start_new_session=True)
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line.startswith("listening on "):
@@ -82,6 +85,8 @@ class Server:
         self.process.wait()
         assert self.process.stdout is not None
         self.process.stdout.close()
+        if self._folder:
+            self._folder.cleanup()
 
 
 class Connection:
@@ -117,9 +122,13 @@ def point_id(number: int) -> int | str:
     return number if number % 3 else str(uuid.UUID(int=(number * 0x9E3779B97F4A7C15F39CC0605CEDC835) % (1 << 128)))
 
 
+def payload(number: int) -> dict[str, Any]:
+    text = "naïve \"text\" ]},\\ ünd mehr"
+    return {"number": number, "group": f"g{number % 7}", "text": text, "nested": {"list": [1, 2.5, None]}}
+
+
 def point(rng: random.Random, number: int, dims: int) -> dict[str, Any]:
-    payload = {"number": number, "group": f"g{number % 7}", "text": "naïve \"text\" ]},\\ ünd mehr", "nested": {"list": [1, 2.5, None]}}
-    return {"id": point_id(number), "vector": vector(rng, dims), "payload": payload}
+    return {"id": point_id(number), "vector": vector(rng, dims), "payload": payload(number)}
 
 
 def fill(server: Server, name: str, points: int, dims: int, *, seed: int = 1, index: bool = True) -> None:

@@ -32,8 +32,9 @@ SMALL = Tuning(wait_sleep=0.05, batch_bytes=3_000, samples=1)
 FEWEST_IN_RANGE = 50
 
 
-def api(server: Server, client: type[Client] = Client) -> Api:
-    return Api(client(server.url, headers=server.headers, timeout=60, backoff=Backoff(tries=8, base=0.02, cap=0.5)))
+def api(server: Server | str, client: type[Client] = Client) -> Api:
+    url, headers = (server, {}) if isinstance(server, str) else (server.url, server.headers)
+    return Api(client(url, headers=headers, timeout=60, backoff=Backoff(tries=8, base=0.02, cap=0.5)))
 
 
 def migrate(source: Api, target: Api, folder: str, state: str = "verified", *, check: bool = False, **tuning: Any) -> Report:

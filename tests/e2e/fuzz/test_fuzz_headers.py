@@ -27,6 +27,8 @@ OURS = [
     b"tracestate",
     b"x-request-timeout",
     b"x-stainless-timeout",
+    b"x-stainless-read-timeout",
+    b"idempotency-key",
     b"x-sophia-cache",
     b"x-sophia-cache-ttl",
     b"x-sophia-cache-tags",

@@ -44,13 +44,14 @@ class AdminError(Exception):
 
 
 class Client:
-    """The management API behind one key."""
+    """The management API behind one key. An answer may take so many `seconds`."""
 
-    def __init__(self, url: str, key: str) -> None:
+    def __init__(self, url: str, key: str, seconds: float = _TIMEOUT) -> None:
         if urllib.parse.urlsplit(url).scheme not in ("http", "https"):
             raise AdminError("invalid_url", f"{url!r} is not an http or https URL")
         self._base = url.rstrip("/") + "/admin/v1"
         self._key = key
+        self._seconds = seconds
 
     def call(self, method: str, path: str, body: object = None, **query: object) -> Any:
         """One call; the answer's JSON, None where it has none.
@@ -67,7 +68,7 @@ class Client:
             headers={"Authorization": f"Bearer {self._key}", "Content-Type": "application/json"},
         )
         try:
-            with urllib.request.urlopen(request, timeout=_TIMEOUT) as answer:  # noqa: S310
+            with urllib.request.urlopen(request, timeout=self._seconds) as answer:  # noqa: S310
                 content = answer.read()
                 return json.loads(content) if content else None
         except urllib.error.HTTPError as error:
@@ -126,7 +127,7 @@ class Session:
     key_file: Path | None
     as_json: bool
 
-    def client(self) -> Client:
+    def client(self, seconds: float = _TIMEOUT) -> Client:
         """The client, with the key read from its file."""
         if self.key_file is None:
             raise AdminError("missing_key", "give the file of your key: --key-file or SOPHIA_ADMIN_KEY_FILE")
@@ -136,7 +137,7 @@ class Session:
             raise AdminError("missing_key", f"{self.key_file}: {error.strerror}") from error
         if not lines:
             raise AdminError("missing_key", f"{self.key_file} is empty")
-        return Client(self.url, lines[0])
+        return Client(self.url, lines[0], seconds)
 
     def show(self, answer: Any, columns: Sequence[str] = ()) -> None:
         """Print a list as a table of `columns`, anything else as its fields; all of it as JSON when asked for."""

@@ -72,20 +72,22 @@ async def open_stream(
         relay, candidate = opening.result()
     finally:
         if relay is None:
-            await _abandon(pipeline, opening, journey)
+            await _abandon(pipeline, opening, journey, 0.0 if exchange.stopped else _HEAD_MOMENT)
     exchange.model = candidate.model.id
     exchange.waited = journey.request.waited
     gone.add_done_callback(lambda _: relay.leave())
     return relay
 
 
-async def _abandon(pipeline: Pipeline, opening: asyncio.Task[tuple[Relay, Candidate]], journey: Journey) -> None:
-    """Stop opening a stream whose client is gone; what was sent upstream is settled on the way out.
+async def _abandon(
+    pipeline: Pipeline, opening: asyncio.Task[tuple[Relay, Candidate]], journey: Journey, moment: float
+) -> None:
+    """Stop opening a stream that nobody waits for; what was sent upstream is settled on the way out.
 
-    It is given a moment for the answer's head, which names the generation that will be billed.
+    It is given a `moment` (s) for the answer's head, which names the generation that will be billed.
     """
     if not opening.done():
-        await asyncio.wait((opening,), timeout=_HEAD_MOMENT)
+        await asyncio.wait((opening,), timeout=moment)
         opening.cancel()
         await asyncio.gather(opening, return_exceptions=True)
     if not opening.cancelled() and opening.exception() is None:

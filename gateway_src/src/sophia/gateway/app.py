@@ -25,6 +25,8 @@ from sophia.gateway.asgi import (
     deadline_of,
     disconnected,
     header,
+    is_batch,
+    is_final,
     read_body,
     respond,
     start,
@@ -33,11 +35,12 @@ from sophia.gateway.cache import CacheControls, Hit, replay
 from sophia.gateway.chat import ChatApi
 from sophia.gateway.dialects import CHAT, EMBEDDINGS, MESSAGES, RESPONSES, Dialect
 from sophia.gateway.exchange import Exchange
-from sophia.gateway.limits import RateLimited
+from sophia.gateway.idempotency import Idempotency
 from sophia.gateway.listing import Listing
 from sophia.gateway.metrics import Metrics
 from sophia.gateway.pipeline import Journey, Pipeline
 from sophia.gateway.relay import Relay
+from sophia.gateway.running import Running, stopped
 from sophia.gateway.trace import Tracer
 from sophia.logs import AccessLog
 from sophia.stores.model import Principal
@@ -62,6 +65,8 @@ class Gateway:
         tenancy: Tenancy,
         pipeline: Pipeline,
         chat: ChatApi,
+        idempotency: Idempotency,
+        running: Running,
         listing: Listing,
         admin: App,
         metrics: Metrics,
@@ -75,6 +80,8 @@ class Gateway:
         self._tenancy = tenancy
         self._pipeline = pipeline
         self._chat = chat
+        self._idempotency = idempotency
+        self._running = running
         self._listing = listing
         self._admin = admin
         self._metrics = metrics
@@ -111,14 +118,22 @@ class Gateway:
             await self._route(exchange, path)
         except ApiError as error:
             await self._answer_error(exchange, error)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if not exchange.stopped or task is None or task.uncancel():
+                raise
+            await self._answer_error(exchange, stopped())
         except Exception:
             _LOG.exception("request failed", extra={"request": exchange.identity})
             await self._answer_error(
                 exchange, ApiError("internal_error", "The gateway failed; the request's identifier helps to find why.")
             )
         finally:
+            self._running.leave(exchange)
             self._metrics.in_flight -= 1
             self._finish(exchange)
+            if exchange.recording is not None:
+                await exchange.recording.finish()
 
     async def _route(self, exchange: Exchange, path: str) -> None:
         method: str = exchange.scope["method"]
@@ -152,7 +167,8 @@ class Gateway:
             key = header(exchange.scope, b"x-api-key")
         if not key:
             raise Unauthorized("missing_key", "Send your key as Authorization: Bearer <key>.")
-        principal = self._tenancy.by_key(digest(key))
+        exchange.key = digest(key)
+        principal = self._tenancy.by_key(exchange.key)
         if principal is None:
             raise Unauthorized("invalid_key", "This key is not known here; ask your administrator for one.")
         if principal.disabled:
@@ -162,6 +178,7 @@ class Gateway:
         if scope not in principal.scopes:
             raise Forbidden("scope_missing", f"This key may not do this: it lacks the scope {scope!r}.")
         exchange.principal = principal
+        self._running.enter(exchange)
         self._metrics.stage("auth", time.perf_counter() - begun)
         return principal
 
@@ -182,6 +199,8 @@ class Gateway:
             CacheControls.parse(scope["headers"]),
             self._tracer.outgoing(exchange.span),
             deadline_of(scope),
+            is_final(scope),
+            is_batch(scope),
         )
 
     async def _complete(self, exchange: Exchange) -> None:
@@ -190,6 +209,8 @@ class Gateway:
         body = await read_body(exchange.scope, exchange.receive, self._max_body)
         journey = await self._prepare(exchange, body)
         exchange.model = journey.plan.candidates[0].model.id
+        if await self._idempotency.replayed(exchange, body, journey.rate_headers):
+            return
         hit = await self._pipeline.lookup(journey)
         if hit is not None:
             await self._serve_hit(exchange, journey, hit)
@@ -236,6 +257,8 @@ class Gateway:
                 if gone.done():
                     break
                 await send({"type": "http.response.body", "body": piece, "more_body": True})
+            if relay.failure is not None:
+                exchange.code = relay.error().code
             await send({"type": "http.response.body", "body": b""})
         finally:
             await pieces.aclose()  # type: ignore[attr-defined]
@@ -292,6 +315,7 @@ class Gateway:
         await respond(exchange.send, 503 if problems else 200, exchange.headers(_JSON), msgspec.json.encode(status))
 
     async def _answer_error(self, exchange: Exchange, error: ApiError) -> None:
+        self._running.leave(exchange)
         self._metrics.refused(error.code)
         exchange.code = error.code
         body = _error_body(exchange, error)
@@ -300,9 +324,7 @@ class Gateway:
             await exchange.send({"type": "http.response.body", "body": event})
             return
         exchange.status = error.status
-        headers = exchange.headers(_JSON)
-        if isinstance(error, RateLimited):
-            headers += error.headers
+        headers = exchange.headers(_JSON, *error.headers)
         if error.retry_after is not None:
             headers.append((b"retry-after", b"%d" % max(1, -(-error.retry_after // 1))))
         if error.status == 405:

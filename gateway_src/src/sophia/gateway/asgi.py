@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
@@ -12,12 +13,15 @@ from sophia.errors import BadRequest, PayloadTooLarge
 __all__ = [
     "App",
     "Headers",
+    "Message",
     "Receive",
     "Scope",
     "Send",
     "deadline_of",
     "disconnected",
     "header",
+    "is_batch",
+    "is_final",
     "read_body",
     "respond",
     "start",
@@ -32,6 +36,8 @@ Headers = list[tuple[bytes, bytes]]
 
 _BODY_SECONDS = 60.0
 _INDEX = "sophia.headers"
+_TIMEOUT = b"x-request-timeout"
+_SDK_TIMEOUTS = (b"x-stainless-timeout", b"x-stainless-read-timeout")
 
 
 def header(scope: Scope, name: bytes) -> str | None:
@@ -113,18 +119,45 @@ async def disconnected(receive: Receive) -> None:
 
 
 def deadline_of(scope: Scope) -> float | None:
-    """The client's own deadline: `x-request-timeout` in seconds, or the SDKs' `x-stainless-timeout`, which may hold
-    anything (Anthropic's SDK writes NOT_GIVEN where it has none)."""
-    asked = header(scope, b"x-request-timeout")
-    value = header(scope, b"x-stainless-timeout") if asked is None else asked
+    """The client's own deadline in seconds: `x-request-timeout`, or what SDKs tell of themselves
+    (`x-stainless-timeout`, `x-stainless-read-timeout`), which may hold anything (Anthropic's writes NOT_GIVEN where it
+    has none). A number that is no time that could pass is none.
+
+    Raises:
+        BadRequest: `x-request-timeout` is no number.
+    """
+    asked = header(scope, _TIMEOUT)
+    if asked is None:
+        return min(filter(None, [_seconds(header(scope, name)) for name in _SDK_TIMEOUTS]), default=None)
+    seconds = _seconds(asked)
+    if seconds is None:
+        raise BadRequest("invalid_value", "x-request-timeout: must be a number of seconds", param="x-request-timeout")
+    return seconds or None
+
+
+def is_final(scope: Scope) -> bool:
+    """Whether the client's deadline is one for the whole answer, not only for its beginning, as the SDKs' is."""
+    return header(scope, _TIMEOUT) is not None
+
+
+def is_batch(scope: Scope) -> bool:
+    """Whether the client can wait: `x-sophia-priority: batch`.
+
+    Raises:
+        BadRequest: a priority that is none.
+    """
+    priority = header(scope, b"x-sophia-priority")
+    if priority not in (None, "interactive", "batch"):
+        raise BadRequest("invalid_priority", "x-sophia-priority is interactive or batch", param="x-sophia-priority")
+    return priority == "batch"
+
+
+def _seconds(value: str | None) -> float | None:
+    """The number; 0 where that much time cannot pass, None where it is no number."""
     if value is None:
         return None
     try:
         seconds = float(value)
     except ValueError:
-        if asked is None:
-            return None
-        raise BadRequest("invalid_value", "x-request-timeout: must be a number of seconds") from None
-    if not 0 < seconds < 86_400:
         return None
-    return seconds
+    return seconds if 0 < seconds < math.inf else 0.0

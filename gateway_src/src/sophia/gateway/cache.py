@@ -16,7 +16,10 @@ A request's way::
         cache.release(query)                                         lets the waiting go on, whatever happened
 
 *Single flight*: while a missed request is under way, others with the same exact key in this process wait for it (at
-most `wait` seconds) and are answered from what it stored; where it stored nothing, they go on themselves.
+most `wait` seconds in all) and are answered from what it stored. Where it failed, one of them leads in its place and
+the others wait for that one; where its answer is not fit to be kept, they all go on, for the next may be no better.
+
+*Near answers* are served under the bound that `shadow` learns to keep, or, without it, above a fixed similarity.
 
 *Purge*: `lookup` takes the organisation's stamp before anything is sent upstream, and what is stored carries it. An
 entry whose stamp is older than a purge that covers it is never served, by any replica on the same stores.
@@ -40,6 +43,7 @@ from sophia.gateway import guards
 from sophia.gateway.embed import Embedder, EmbeddingError
 from sophia.gateway.fingerprint import CacheControls, CacheQuery, Scope, Ticket, fingerprint
 from sophia.gateway.replay import assemble, fit, replay
+from sophia.gateway.shadow import Shadow, ShadowCounts
 from sophia.stores.exact import Answer, Entry, ExactStore
 from sophia.stores.model import Principal
 from sophia.stores.vectors import Vector, VectorStore
@@ -89,7 +93,8 @@ class Cache:
     """Exact and semantic cache over two stores; without `vectors` and `embedder` exact only.
 
     `ttl`, `wait` and `embed_timeout` in seconds. `scope` gives an organisation's own default of who shares entries; a
-    request's header goes over it, never beyond the organisation. `version` names the data and the policy that answers
+    request's header goes over it, never beyond the organisation. With `shadow` near answers are served by what it has
+    learned, without it from `similarity` on. `version` names the data and the policy that answers
     are made from: entries made under another are not found. `clock` gives nanoseconds since the epoch.
     """
 
@@ -105,13 +110,15 @@ class Cache:
         embed_timeout: float = 0.5,
         version: str = "",
         scope: Callable[[Principal], Scope] = _for_the_user,
+        shadow: Shadow | None = None,
         clock: Callable[[], int] = time.time_ns,
     ) -> None:
         self._exact = exact
         self._vectors = vectors
         self._embedder = embedder
         self._ttl = max(1, int(ttl))
-        self._similarity = similarity
+        self._similarity = similarity if shadow is None else shadow.rule.floor
+        self._shadow = shadow
         self._wait = wait
         self._embed_timeout = embed_timeout
         self._scope = scope
@@ -120,6 +127,11 @@ class Cache:
         self._version = b""
         self.counts = CacheCounts()
         self.set_version(version)
+
+    @property
+    def shadow_counts(self) -> ShadowCounts:
+        """What checks of near answers came to; all zero without a bound to keep."""
+        return ShadowCounts() if self._shadow is None else self._shadow.counts
 
     def set_version(self, version: str) -> None:
         """Name the data and policy from now on (as a digest of the models file); older entries are not found."""
@@ -160,8 +172,11 @@ class Cache:
         Not kept are unfit answers and those that a purge since the lookup covers. Call it when the client has its
         answer: the question may have to be embedded.
         """
+        fit_for_others = False
         try:
+            await self._learn(query, answer, at)
             entry = self._entry(query, answer, at)
+            fit_for_others = entry is not None
             if entry is None or not await self._exact.put(query.exact, entry, at):
                 self.counts.unfit += entry is None
                 return False
@@ -169,20 +184,23 @@ class Cache:
             self.counts.store_failures += 1
             return False
         finally:
-            self.release(query)
+            self._land(query, unfit=not fit_for_others)
         self.counts.stored += 1
         await self._store_vector(query, entry, at)
         return True
 
     def release(self, query: CacheQuery) -> None:
         """Say that `query` is done, with an answer or without; safe to call again."""
+        self._land(query, unfit=False)
+
+    def _land(self, query: CacheQuery, *, unfit: bool) -> None:
         ticket = query.ticket
         if ticket.leads:
             ticket.leads = False
             if self._flights.get(query.exact) is ticket:
                 del self._flights[query.exact]
             if ticket.landed is not None and not ticket.landed.done():
-                ticket.landed.set_result(None)
+                ticket.landed.set_result(unfit)
 
     async def purge(
         self, organization: str, tag: str | None = None, model: str | None = None, user: str | None = None
@@ -203,14 +221,18 @@ class Cache:
         if not query.read:
             await self._read(query, query.exact, at)
             return None
-        leader = self._flights.get(query.exact)
-        if leader is not None:
-            if leader.landed is None:
-                leader.landed = asyncio.get_running_loop().create_future()
-            await asyncio.wait([leader.landed], timeout=self._wait)
-            hit = await self._find(query, at)
-            self.counts.coalesced += hit is not None
-            return hit
+        patience = asyncio.get_running_loop().time() + self._wait
+        waited = False
+        while (leader := self._flights.get(query.exact)) is not None:
+            landed = leader.landed = leader.landed or asyncio.get_running_loop().create_future()
+            waited = True
+            await asyncio.wait([landed], timeout=patience - asyncio.get_running_loop().time())
+            hit = await self._exactly(query, at)
+            if hit is not None:
+                self.counts.coalesced += 1
+                return hit
+            if not landed.done() or landed.result():
+                return None
         query.ticket.leads = True
         self._flights[query.exact] = query.ticket
         hit = None
@@ -220,13 +242,20 @@ class Cache:
             self.release(query)
             raise
         if hit is not None:
+            self.counts.coalesced += waited
             self.release(query)
         return hit
 
-    async def _find(self, query: CacheQuery, at: int) -> Hit | None:
+    async def _exactly(self, query: CacheQuery, at: int) -> Hit | None:
         entry = await self._read(query, query.exact, at)
-        if entry is not None and _is_fresh(query, entry, at):
-            return Hit("exact", entry.answer, 1.0, max(0, at - entry.answer.created))
+        if entry is None or not _is_fresh(query, entry, at):
+            return None
+        return Hit("exact", entry.answer, 1.0, max(0, at - entry.answer.created))
+
+    async def _find(self, query: CacheQuery, at: int) -> Hit | None:
+        hit = await self._exactly(query, at)
+        if hit is not None:
+            return hit
         if query.text is None or self._vectors is None or self._embedder is None:
             return None
         try:
@@ -263,10 +292,25 @@ class Cache:
             if entry.partition != query.partition or entry.question is None or not _is_fresh(query, entry, at):
                 continue
             reason = guards.compare(asked, guards.read(entry.question))
-            if reason is None:
-                return Hit("semantic", entry.answer, min(1.0, near.similarity), max(0, at - entry.answer.created))
-            self.counts.objections[reason] += 1
+            if reason is not None:
+                self.counts.objections[reason] += 1
+                continue
+            if self._shadow is not None:
+                query.ticket.check = await self._shadow.check(query, self._version, entry, near.similarity, at)
+                if query.ticket.check is not None:
+                    return None
+            return Hit("semantic", entry.answer, min(1.0, near.similarity), max(0, at - entry.answer.created))
         return None
+
+    async def _learn(self, query: CacheQuery, answer: Answer, at: int) -> None:
+        """Let a check teach what it can, once."""
+        check, query.ticket.check = query.ticket.check, None
+        if check is None or self._shadow is None:
+            return
+        try:
+            await self._shadow.learn(query, check, answer, at)
+        except Unavailable:
+            self.counts.store_failures += 1
 
     def _entry(self, query: CacheQuery, answer: Answer, at: int) -> Entry | None:
         body = fit(query.api, answer.body)

@@ -15,10 +15,11 @@ import msgspec
 
 from sophia.errors import BadRequest
 from sophia.gateway.answer import SSE, cache_word, headers_of, open_stream
-from sophia.gateway.asgi import deadline_of, disconnected, respond, start
+from sophia.gateway.asgi import deadline_of, disconnected, is_batch, is_final, respond, start
 from sophia.gateway.cache import CacheControls, Hit
 from sophia.gateway.dialects import CHAT
 from sophia.gateway.exchange import Exchange
+from sophia.gateway.idempotency import Idempotency
 from sophia.gateway.pipeline import Journey, Pipeline
 from sophia.gateway.relay import Relay
 from sophia.gateway.sse import Parser
@@ -72,11 +73,13 @@ class ChatApi:
         self,
         pipeline: Pipeline,
         conversations: Conversations,
+        idempotency: Idempotency,
         tracer: Tracer,
         budget_left: Callable[[Principal], Awaitable[int | None]],
     ) -> None:
         self._pipeline = pipeline
         self._conversations = conversations
+        self._idempotency = idempotency
         self._tracer = tracer
         self._budget_left = budget_left
 
@@ -103,8 +106,12 @@ class ChatApi:
             CacheControls.parse(exchange.scope["headers"]),
             self._tracer.outgoing(exchange.span),
             deadline_of(exchange.scope),
+            is_final(exchange.scope),
+            is_batch(exchange.scope),
         )
         exchange.model = journey.plan.candidates[0].model.id
+        if await self._idempotency.replayed(exchange, body, journey.rate_headers):
+            return
         hit = await self._pipeline.lookup(journey)
         if hit is None and message.stream:
             await self._stream(exchange, principal, message, journey, conversation)
@@ -241,6 +248,7 @@ class ChatApi:
         exchange.cost = relay.cost
         if relay.failure is not None:
             error = relay.error()
+            exchange.code = error.code
             event = _event({"error": {"code": error.code, "message": error.message, "type": error.type}})
             await exchange.send({"type": "http.response.body", "body": event})
             return

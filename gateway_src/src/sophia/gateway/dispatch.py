@@ -9,32 +9,26 @@ its deadline, its number of attempts, and the gateway's retry budget.
 from __future__ import annotations
 
 import asyncio
-import random
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import msgspec
 
-from sophia.errors import (
-    ApiError,
-    BadRequest,
-    DeadlineExceeded,
-    Forbidden,
-    NotFound,
-    TooManyRequests,
-    Unavailable,
-    Upstream,
-)
+from sophia.errors import ApiError, DeadlineExceeded
 from sophia.gateway.breaker import Breakers
 from sophia.gateway.budget import Budget
+from sophia.gateway.course import LEAST, Course
 from sophia.gateway.dialects import Call, Dialect, Result
 from sophia.gateway.faults import Fault, Kind, classify
+from sophia.gateway.hedge import Hedges, race
 from sophia.gateway.ledger import Ledger
 from sophia.gateway.metrics import Metrics
+from sophia.gateway.pace import Pace
 from sophia.gateway.plan import Candidate, Plan
 from sophia.gateway.prices import Load, MaxPrice, bound, output_for
-from sophia.gateway.reconcile import user_agent
+from sophia.gateway.records import user_agent
 from sophia.gateway.relay import Broken, End, Relay
 from sophia.gateway.slots import Slot, Slots
 from sophia.gateway.upstream import Lost, NotSent, Reply, UpstreamFailure
@@ -44,9 +38,11 @@ from sophia.stores.model import Intent, Outcome, Principal, Settlement, Tokens, 
 
 __all__ = ["Delivered", "Dispatcher", "Request"]
 
+T = TypeVar("T")
+
 _BODY_LIMIT = 64 * 1024 * 1024
-_PAUSE = 0.2
-_PATIENCE = 10.0
+_MOMENT = 5.0  # for the body of an error
+_FAIR = 30.0  # seconds after which silence is the model's fault, where nothing is known of it
 _UNBILLED = frozenset({500, 502, 503, 529})
 
 
@@ -62,6 +58,14 @@ class Request:
     max_price: MaxPrice | None
     received: float
     deadline: float
+    hurried: bool = False
+    """Whether the deadline is the client's own, shorter than the gateway's."""
+    final: bool = False
+    """Whether a stream, too, has to end with the deadline."""
+    batch: bool = False
+    """Whether it waits behind interactive requests."""
+    hedge: bool = False
+    """Whether a second attempt may be made beside one that is late."""
     headers: dict[str, str] = field(default_factory=dict)
     tags: tuple[str, ...] = ()
     keep: bool = False
@@ -95,6 +99,9 @@ class _Attempt:
     candidate: Candidate
     slot: Slot
     body: bytes
+    max_output: int | None
+    begun: float = 0.0
+    """When it was sent (s of the monotonic clock)."""
 
 
 class Dispatcher:
@@ -120,6 +127,10 @@ class Dispatcher:
         self._metrics = metrics
         self._settings = settings
         self._clock = clock
+        self._pace = Pace()
+        # Without the management key a loser whose head had not come could not be settled.
+        told = settings.upstream.management_key_file is not None
+        self._hedges = Hedges(self._pace, settings.dispatch.hedge_share if told else 0.0)
 
     async def whole(self, request: Request, plan: Plan) -> Delivered:
         """A whole answer from the first candidate that gives one.
@@ -127,16 +138,17 @@ class Dispatcher:
         Raises:
             ApiError: no candidate did, or none may be asked.
         """
-        course = _Course(request, plan, self._slots, self._breakers, self._settings)
+        course = self._course(request, plan, stream=False)
         while True:
             attempt = await self._begin(request, course)
             try:
-                delivered = await self._ask(request, attempt, course.tries)
+                if request.hedge:
+                    delivered = await self._hedged(request, attempt, course, self._ask, _let_go, stream=False)
+                else:
+                    delivered = await self._ask(request, attempt, course)
             except _Failed as failure:
                 await course.after(attempt.candidate, attempt.slot, failure.fault)
                 continue
-            finally:
-                self._slots.leave(attempt.slot)
             self._breakers.success(attempt.candidate.model.id)
             return delivered
 
@@ -146,17 +158,105 @@ class Dispatcher:
         Raises:
             ApiError: no candidate did, or none may be asked.
         """
-        course = _Course(request, plan, self._slots, self._breakers, self._settings)
+        course = self._course(request, plan, stream=True)
         while True:
             attempt = await self._begin(request, course)
             try:
-                relay = await self._open(request, attempt)
+                if request.hedge:
+                    relay = await self._hedged(request, attempt, course, self._open, Relay.abort, stream=True)
+                else:
+                    relay = await self._open(request, attempt, course)
             except _Failed as failure:
                 await course.after(attempt.candidate, attempt.slot, failure.fault)
                 continue
             return relay, attempt.candidate
 
-    async def _begin(self, request: Request, course: _Course) -> _Attempt:
+    def _course(self, request: Request, plan: Plan, *, stream: bool) -> Course:
+        return Course(request, plan, self._slots, self._breakers, self._pace, self._settings, stream=stream)
+
+    async def _hedged(
+        self,
+        request: Request,
+        attempt: _Attempt,
+        course: Course,
+        ask: Callable[[Request, _Attempt, Course], Coroutine[Any, Any, T]],
+        drop: Callable[[T], Awaitable[None]],
+        *,
+        stream: bool,
+    ) -> T:
+        """What `ask` gives for the attempt, or for its twin where the attempt is late.
+
+        Raises:
+            _Failed, ApiError: as `ask` does.
+        """
+        model, organization = attempt.candidate.model.id, request.principal.organization
+        after = self._hedges.after(organization, model, stream)
+        if after is None:
+            return await ask(request, attempt, course)
+        started, waited = time.perf_counter(), request.waited
+
+        async def second(over: Callable[[], bool]) -> Coroutine[Any, Any, T] | None:
+            twin = await self._twin(request, attempt, course, over)
+            return None if twin is None else ask(request, twin, course)
+
+        try:
+            found, hedged = await race(ask(request, attempt, course), after, second, drop)
+        finally:
+            request.waited = waited + time.perf_counter() - started  # the two have waited at the same time
+        if hedged is not None:
+            self._metrics.hedge(model, "won" if hedged else "lost")
+        if hedged:  # it took at least this long: without it, the usual would seem ever quicker
+            self._note(request, attempt, stream=stream)
+        return found
+
+    async def _twin(
+        self, request: Request, attempt: _Attempt, course: Course, over: Callable[[], bool]
+    ) -> _Attempt | None:
+        """The attempt once more, with a reservation and an intent of its own; None where it may not be made, or the
+        attempt is `over` by then."""
+        model, organization = attempt.candidate.model.id, request.principal.organization
+        slot = self._slots.pick()
+        if slot is None or not course.another() or not self._hedges.withdraw(organization):
+            self._metrics.hedge(model, "capped")
+            return None
+        self._slots.enter(slot)
+        identity = new_id("att")
+        amount = attempt.intent.reserved
+        try:
+            await self._budget.acquire(
+                identity, request.principal.accounts, amount, amount, self._clock(), organization=organization
+            )
+            intent = msgspec.structs.replace(attempt.intent, attempt=identity, at=self._clock(), slot=slot.hash)
+            # OpenRouter takes the quickest of the providers that the policy and the price ceilings allow.
+            provider = msgspec.structs.replace(attempt.candidate.provider, sort="latency").body(request.call.provider)
+            send, output = attempt.candidate.send, attempt.max_output
+            try:
+                body = request.dialect.rewrite(request.call, send, output, provider)
+                await self._ledger.intend(intent)
+            except BaseException:
+                await self._ledger.unsent(intent, self._clock())
+                raise
+            if over():
+                await self._ledger.unsent(intent, self._clock())
+                self._slots.leave(slot)
+                return None
+        except ApiError:
+            self._slots.leave(slot)
+            self._metrics.hedge(model, "unaffordable")
+            return None
+        except BaseException:
+            self._slots.leave(slot)
+            raise
+        return _Attempt(intent, attempt.candidate, slot, body, output)
+
+    def _note(self, request: Request, attempt: _Attempt, *, stream: bool) -> None:
+        """Remember how long an attempt took."""
+        seconds, model = time.monotonic() - attempt.begun, attempt.candidate.model.id
+        self._pace.note(model, stream, seconds)
+        if request.hedge:
+            self._pace.note((request.principal.organization, model), stream, seconds)
+
+    async def _begin(self, request: Request, course: Course) -> _Attempt:
         """Choose, reserve, and make the intent durable. The key counts as in flight from here on."""
         self._ledger.require_open()
         candidate, slot = course.next()
@@ -168,7 +268,7 @@ class Dispatcher:
             self._breakers.release(candidate.model.id)
             raise
 
-    async def _promise(self, request: Request, course: _Course, candidate: Candidate, slot: Slot) -> _Attempt:
+    async def _promise(self, request: Request, course: Course, candidate: Candidate, slot: Slot) -> _Attempt:
         principal = request.principal
         started = time.perf_counter()
         identity = new_id("att")
@@ -197,10 +297,10 @@ class Dispatcher:
             raise
         self._metrics.stage("budget", reserved - started)
         self._metrics.stage("ledger", time.perf_counter() - reserved)
-        return _Attempt(intent, candidate, slot, body)
+        return _Attempt(intent, candidate, slot, body, max_output)
 
     async def _reserve(
-        self, request: Request, candidate: Candidate, course: _Course, identity: str
+        self, request: Request, candidate: Candidate, course: Course, identity: str
     ) -> tuple[int, int | None]:
         """Reserve what the attempt can cost at most; the amount, and the output bound where we must set one."""
         load, model = request.load, candidate.model
@@ -237,16 +337,24 @@ class Dispatcher:
             "user-agent": user_agent(attempt.intent.attempt),
         }
         started = time.perf_counter()
-        timeout = max(0.05, min(self._settings.upstream.head_timeout, request.deadline - time.monotonic()))
+        left = request.deadline - time.monotonic()
+        if left < LEAST:  # it waited for its budget meanwhile
+            self._breakers.release(candidate.model.id)
+            await self._ledger.unsent(attempt.intent, self._clock())
+            raise _late()
+        timeout = min(self._settings.upstream.head_timeout, left)
+        attempt.begun = time.monotonic()
         try:
             reply = await self._client.post(
                 request.dialect.path, headers, attempt.body, head_timeout=timeout, stream=stream
             )
         except NotSent as error:
             await self._ledger.unsent(attempt.intent, self._clock())
+            self._check(request, attempt, stream=stream)
             raise self._failed(attempt, Fault(Kind.FAILED, 502, f"no connection: {error}")) from error
         except UpstreamFailure as error:
             await self._unconfirmed(attempt, Outcome.FAILED, None)
+            self._check(request, attempt, stream=stream)
             raise self._failed(attempt, Fault(Kind.FAILED, 502, f"no answer: {error}")) from error
         except BaseException:
             self._breakers.release(candidate.model.id)
@@ -260,28 +368,67 @@ class Dispatcher:
             raise self._failed(attempt, await self._refused(attempt, reply))
         return reply
 
+    def _check(self, request: Request, attempt: _Attempt, *, stream: bool) -> None:
+        """An attempt has failed: it is the client's deadline that ended it, or something else.
+
+        Raises:
+            DeadlineExceeded: it is. That says nothing of the model, unless it had more time than it usually takes.
+        """
+        if request.deadline - time.monotonic() >= LEAST:
+            return
+        model = attempt.candidate.model.id
+        usual = self._pace.late(model, stream)
+        if request.deadline - attempt.begun > (_FAIR if usual is None else 2 * usual):
+            self._breakers.failure(model)
+        else:
+            self._breakers.release(model)
+        self._metrics.attempt(model, "deadline")
+        raise _late()
+
     async def _refused(self, attempt: _Attempt, reply: Reply) -> Fault:
         """Settle an attempt whose status is an error. OpenRouter bills nothing before the model has started; a
         time-out may have come after that."""
         generation = reply.header("x-generation-id")
         try:
-            body = await reply.read(_BODY_LIMIT)
-        except Lost:
+            async with asyncio.timeout(_MOMENT):
+                body = await reply.read(_BODY_LIMIT)
+        except (Lost, TimeoutError):
             body = b""
+        except asyncio.CancelledError:
+            self._breakers.release(attempt.candidate.model.id)
+            await self._unconfirmed(attempt, Outcome.ABORTED, generation)
+            raise
         finally:
             await reply.close()
         if reply.status < 500 or (generation is None and reply.status in _UNBILLED):
             await self._settle(attempt, Outcome.FAILED, 0, generation, Tokens(), "none")
         else:
             await self._unconfirmed(attempt, Outcome.FAILED, generation)
-        return classify(reply.status, body, reply.header("retry-after"))
+        own_limit = reply.header("x-ratelimit-limit") is not None
+        return classify(reply.status, body, reply.header("retry-after"), own_limit=own_limit)
 
-    async def _ask(self, request: Request, attempt: _Attempt, tries: int) -> Delivered:
+    async def _ask(self, request: Request, attempt: _Attempt, course: Course) -> Delivered:
+        """A whole answer. Raises `_Failed`: it has been settled."""
+        try:
+            return await self._whole(request, attempt, course)
+        finally:
+            self._slots.leave(attempt.slot)
+
+    async def _whole(self, request: Request, attempt: _Attempt, course: Course) -> Delivered:
         reply = await self._send(request, attempt, stream=False)
         generation = reply.header("x-generation-id")
         try:
-            body = await reply.read(_BODY_LIMIT)
+            async with asyncio.timeout(request.deadline - time.monotonic()):
+                body = await reply.read(_BODY_LIMIT)
             result = request.dialect.result(body)
+        except TimeoutError:
+            await self._dropped(attempt, reply, generation)
+            self._check(request, attempt, stream=False)
+            raise
+        except asyncio.CancelledError:
+            self._breakers.release(attempt.candidate.model.id)
+            await self._dropped(attempt, reply, generation)
+            raise
         except (Lost, ValueError) as error:
             await self._unconfirmed(attempt, Outcome.FAILED, generation)
             raise self._failed(attempt, Fault(Kind.FAILED, 502, f"unreadable answer: {error}")) from error
@@ -295,10 +442,16 @@ class Dispatcher:
             await self._settle(attempt, outcome, cost, generation, tokens, "usage", result.model, result.provider)
         if result.failed:
             raise self._failed(attempt, classify(200, body))
+        self._note(request, attempt, stream=False)
         self._metrics.attempt(attempt.candidate.model.id, "ok")
-        return Delivered(body, result, attempt.candidate, generation, cost, tries)
+        return Delivered(body, result, attempt.candidate, generation, cost, course.tries)
 
-    async def _open(self, request: Request, attempt: _Attempt) -> Relay:
+    async def _dropped(self, attempt: _Attempt, reply: Reply, generation: str | None) -> None:
+        """Nobody waits for the rest of an answer: upstream may stop, and what it bills is found out later."""
+        await reply.close()
+        await self._unconfirmed(attempt, Outcome.ABORTED, generation)
+
+    async def _open(self, request: Request, attempt: _Attempt, course: Course) -> Relay:
         """Open a stream and read up to its first content."""
         try:
             reply = await self._send(request, attempt, stream=True)
@@ -306,7 +459,11 @@ class Dispatcher:
             self._slots.leave(attempt.slot)
             raise
 
+        expiry: asyncio.TimerHandle | None = None
+
         async def ended(end: End) -> None:
+            if expiry is not None:
+                expiry.cancel()
             self._slots.leave(attempt.slot)
             await self._stream_ended(attempt, end)
 
@@ -321,18 +478,23 @@ class Dispatcher:
             keep=request.keep,
         )
         try:
-            async with asyncio.timeout(max(0.05, request.deadline - time.monotonic())):
+            async with asyncio.timeout(request.deadline - time.monotonic()):
                 await relay.prime()
         except Broken as error:
             raise self._failed(attempt, error.fault) from error
-        except TimeoutError as error:
+        except TimeoutError:
             await relay.abort()
-            raise DeadlineExceeded("deadline_exceeded", "No token arrived within the request's deadline.") from error
+            self._check(request, attempt, stream=True)
+            raise
         except BaseException:
             await relay.abort()
             raise
         finally:
             request.waited += time.perf_counter() - started
+        self._note(request, attempt, stream=True)
+        if request.final:
+            left = max(0.0, request.deadline - time.monotonic())
+            expiry = asyncio.get_running_loop().call_later(left, relay.expire)
         return relay
 
     async def _stream_ended(self, attempt: _Attempt, end: End) -> None:
@@ -342,7 +504,10 @@ class Dispatcher:
             if not end.primed:
                 await self._book(attempt, end)  # its failure is counted where the next candidate is chosen
                 return
-            self._breakers.failure(model)
+            if end.reason == "expired":
+                self._breakers.release(model)
+            else:
+                self._breakers.failure(model)
         elif end.outcome is Outcome.COMPLETE:
             self._breakers.success(model)
             self._metrics.attempt(model, "ok")
@@ -395,120 +560,17 @@ class Dispatcher:
         await self._settle(attempt, outcome, None, generation, Tokens(), "none")
 
 
+async def _let_go(_: Delivered) -> None:
+    """A whole answer that came second has been settled already."""
+
+
+def _late() -> DeadlineExceeded:
+    return DeadlineExceeded("deadline_exceeded", "No answer came within the request's deadline; allow more time.")
+
+
 def _output_limit(candidate: Candidate, load: Load) -> int | None:
     """The output that a request without a limit of its own gets at most: what the model can give at all."""
     model = candidate.model
     room = model.context_length - load.prompt_tokens if model.context_length is not None else None
     limits = [limit for limit in (model.max_completion_tokens, room) if limit is not None]
     return max(1, min(limits)) if limits else None
-
-
-class _Course:
-    """What is left to try for one request."""
-
-    def __init__(self, request: Request, plan: Plan, slots: Slots, breakers: Breakers, settings: Settings) -> None:
-        self._request = request
-        self._candidates = list(plan.candidates)
-        self._slots = slots
-        self._breakers = breakers
-        self._most = settings.dispatch.attempts
-        self._refused_slots: set[str] = set()
-        self._last: Fault | None = None
-        self._free = True
-        self.tries = 0
-        self.shrink_to: int | None = None
-
-    def next(self) -> tuple[Candidate, Slot]:
-        """The next candidate and key.
-
-        Raises:
-            ApiError: nothing is left.
-        """
-        if time.monotonic() >= self._request.deadline:
-            raise DeadlineExceeded(
-                "deadline_exceeded", "The request's deadline has passed; allow more time or ask for less."
-            )
-        if self.tries and not self._free and (self.tries >= self._most or not self._breakers.may_retry()):
-            raise self._final()
-        while self._candidates and not self._breakers.admits(self._candidates[0].model.id):
-            if len(self._candidates) == 1:
-                break
-            self._candidates.pop(0)
-        if not self._candidates:
-            raise self._final()
-        slot = self._slots.pick(self._refused_slots)
-        if slot is None:
-            raise self._no_key()
-        if not self.tries:
-            self._breakers.request()
-        self.tries += 1
-        return self._candidates[0], slot
-
-    async def after(self, candidate: Candidate, slot: Slot, fault: Fault) -> None:
-        """Decide what a fault leaves to try.
-
-        Raises:
-            ApiError: where trying again cannot help.
-        """
-        self._last = fault
-        self._free = False
-        match fault.kind:
-            case Kind.BAD_KEY | Kind.KEY_LIMIT:
-                self._slots.reject(slot) if fault.kind is Kind.BAD_KEY else self._slots.limit(slot)
-                self._refused_slots.add(slot.hash)
-                self._free = True
-            case Kind.CREDIT | Kind.REFUSED | Kind.INVALID:
-                raise self._final()
-            case Kind.AFFORD if self.shrink_to is None and fault.affordable:
-                self.shrink_to = fault.affordable
-                self._free = True
-            case Kind.IN_FLIGHT | Kind.RATE:
-                await self._wait(fault.retry_after if fault.retry_after is not None else _PAUSE * 2**self.tries)
-            case Kind.FAILED if len(self._candidates) == 1:
-                await self._wait(random.uniform(0, _PAUSE * 2**self.tries))  # noqa: S311 - jitter, not a secret
-            case Kind.BUSY if len(self._candidates) == 1 and (fault.retry_after or _PATIENCE) < _PATIENCE:
-                await self._wait(fault.retry_after or _PAUSE)
-            case _:
-                self._candidates.pop(0)
-
-    async def _wait(self, seconds: float) -> None:
-        if time.monotonic() + seconds >= self._request.deadline or seconds > _PATIENCE:
-            raise self._final()
-        await asyncio.sleep(seconds)
-
-    def _no_key(self) -> ApiError:
-        kind = self._last.kind if self._last is not None else None
-        if kind is Kind.KEY_LIMIT:
-            return Unavailable(
-                "upstream_key_limit", "The credit limit of every OpenRouter key is spent; an operator must raise it."
-            )
-        return Unavailable(
-            "upstream_key_rejected", "OpenRouter accepts none of the gateway's keys; an operator must replace them."
-        )
-
-    def _final(self) -> ApiError:
-        """The last fault as the client is told it."""
-        fault = self._last
-        if fault is None:
-            return Unavailable("no_candidate", "No model can be asked at the moment; try again.", retry_after=5.0)
-        message = fault.message
-        match fault.kind:
-            case Kind.INVALID:
-                status = fault.status if fault.status in (400, 413, 422) else 400
-                return BadRequest(fault.error_type or "upstream_rejected", message, status=status)
-            case Kind.CONTEXT:
-                return BadRequest("context_length_exceeded", message)
-            case Kind.REFUSED:
-                return Forbidden("content_refused", message)
-            case Kind.CREDIT | Kind.AFFORD:
-                return Unavailable(
-                    "upstream_credit", "The OpenRouter account has no credit left; an operator must add some."
-                )
-            case Kind.RATE | Kind.IN_FLIGHT:
-                return TooManyRequests("upstream_rate_limited", message, retry_after=fault.retry_after or 1.0)
-            case Kind.BUSY:
-                return Unavailable("upstream_busy", message, retry_after=fault.retry_after or 5.0)
-            case Kind.UNSERVED:
-                return NotFound("model_unavailable", message)
-            case _:
-                return Upstream("upstream_failed", f"{message} ({self.tries} attempts)")

@@ -5,11 +5,15 @@ from __future__ import annotations
 
 import re
 import time
+from typing import TYPE_CHECKING
 
 from sophia.gateway.asgi import Headers, Receive, Scope, Send, header
 from sophia.gateway.dialects import CHAT, Dialect
 from sophia.gateway.trace import Span
 from sophia.stores.model import Principal, new_id
+
+if TYPE_CHECKING:
+    from sophia.gateway.idempotency import Recording
 
 __all__ = ["Exchange"]
 
@@ -17,22 +21,25 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._:\-]{1,128}")
 
 
 class Exchange:
-    """What the edge notes of a request while it is served."""
+    """What the edge notes of a request while it is served. `key` is its key's SHA-256."""
 
     __slots__ = (
         "code",
         "cost",
         "dialect",
         "identity",
+        "key",
         "model",
         "principal",
         "receive",
         "received",
+        "recording",
         "scope",
         "send",
         "span",
         "started",
         "status",
+        "stopped",
         "waited",
         "wall",
     )
@@ -53,6 +60,9 @@ class Exchange:
         self.cost: int | None = None
         self.waited = 0.0
         self.started = False
+        self.stopped = False
+        self.recording: Recording | None = None
+        self.key = b""
 
     def headers(self, *more: tuple[bytes, bytes]) -> Headers:
         """The headers of every answer, and some more."""

@@ -71,6 +71,7 @@ class _Body(msgspec.Struct):
     error: _Error | str | None = None
     error_type: str | None = None
     availability: _Availability | None = None
+    metadata: dict[str, Any] | None = None
 
 
 _BODY = msgspec.json.Decoder(_Body, strict=False)
@@ -78,19 +79,26 @@ _BODY = msgspec.json.Decoder(_Body, strict=False)
 _KEY_LIMIT = re.compile(r"key limit (has been )?(exceeded|reached)", re.I)
 _AFFORD = re.compile(r"can only afford (\d+)", re.I)
 _IN_FLIGHT = re.compile(r"in[- ]flight", re.I)
+_REGION = re.compile(r"not available in your (region|country)", re.I)
 _CONTEXT_TYPES = frozenset({"context_length_exceeded", "max_tokens_exceeded", "token_limit_exceeded"})
 _CONTENT_TYPES = frozenset({"content_policy_violation", "refusal"})
 _FAILED_STATUS = frozenset({408, 500, 502, 504, 524})
 
 
-def classify(status: int, body: bytes, header_retry_after: str | None = None) -> Fault:
-    """Classify an error answer by status, `error_type`, `availability` and, last, its words."""
+def classify(
+    status: int, body: bytes, header_retry_after: str | None = None, *, own_limit: bool | None = None
+) -> Fault:
+    """Classify an error answer by status, `error_type`, `availability` and, last, its words.
+
+    `own_limit` says whether the answer had `X-RateLimit` headers, which only OpenRouter's own limits send; None where
+    that is not known. Errors of `/messages` have no `availability`, so that a 429 of theirs shows it in no other way.
+    """
     try:
         parsed = _BODY.decode(body)
     except msgspec.MsgspecError:
         parsed = _Body()
     error = parsed.error if isinstance(parsed.error, _Error) else _Error(message=parsed.error or None)
-    metadata = error.metadata or {}
+    metadata = error.metadata or parsed.metadata or {}
     error_type = metadata.get("error_type") or error.error_type or parsed.error_type
     availability = error.availability or parsed.availability
     message = error.message or f"the upstream answered with status {status}"
@@ -99,6 +107,8 @@ def classify(status: int, body: bytes, header_retry_after: str | None = None) ->
     if retry_after is None and availability is not None:
         retry_after = availability.retry_after
     kind, affordable = _kind(code, message, error_type, metadata, availability)
+    if kind is Kind.RATE and own_limit is False and "headers" not in metadata:
+        kind = Kind.BUSY
     return Fault(kind, code, message, retry_after, affordable, error_type)
 
 
@@ -124,7 +134,7 @@ def _kind(
     if error_type in _CONTEXT_TYPES:
         return Kind.CONTEXT, None
     if code == 403:
-        if availability is not None:
+        if availability is not None or _REGION.search(message):
             return Kind.UNSERVED, None
         if "reasons" in metadata or "patterns" in metadata or error_type in _CONTENT_TYPES:
             return Kind.REFUSED, None

@@ -28,16 +28,16 @@ from __future__ import annotations
 from asyncio import Future
 from collections.abc import Iterable, Mapping
 from hashlib import sha256
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
 from sophia.errors import BadRequest
-from sophia.stores.exact import MAX_TTL, Stamp
+from sophia.stores.exact import MAX_TTL, Answer, Stamp
 from sophia.stores.model import Principal
 from sophia.stores.vectors import Vector
 
-__all__ = ["CacheControls", "CacheQuery", "Scope", "Ticket", "fingerprint", "owner"]
+__all__ = ["CacheControls", "CacheQuery", "Check", "Scope", "Ticket", "fingerprint", "owner"]
 
 Scope = Literal["user", "team", "organization"]
 
@@ -137,21 +137,31 @@ def _meaningless(header: str, allowed: str) -> BadRequest:
     return BadRequest("invalid_cache_control", f"The header {header} must be {allowed}.", param=header)
 
 
+class Check(NamedTuple):
+    """A near entry's answer that the request's own is to be compared with, and whose lesson that is."""
+
+    unit: str
+    band: int
+    answer: Answer
+
+
 class Ticket:
     """What a lookup learned that the store of the answer needs. One for each request; only `Cache` touches it.
 
     `embedded`: the question's vector was asked for, with or without success. `leads`: others wait for this request;
-    `landed` is what they wait on.
+    `landed` is what they wait on, and tells them whether there is an answer that is only not to be kept. `check`: a
+    near answer that the fresh one is to be compared with.
     """
 
-    __slots__ = ("__weakref__", "embedded", "landed", "leads", "stamp", "vector")
+    __slots__ = ("__weakref__", "check", "embedded", "landed", "leads", "stamp", "vector")
 
     def __init__(self) -> None:
         self.stamp: Stamp | None = None
         self.vector: Vector | None = None
         self.embedded = False
         self.leads = False
-        self.landed: Future[None] | None = None
+        self.landed: Future[bool] | None = None
+        self.check: Check | None = None
 
 
 class CacheQuery(msgspec.Struct, frozen=True, eq=False):

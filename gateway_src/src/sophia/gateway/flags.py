@@ -14,11 +14,12 @@ import msgspec
 from sophia.stores.flags import is_on
 from sophia.stores.model import Flag
 
-__all__ = ["DISABLE_MODEL", "FALLBACK_MODE", "FORCE_HEALTHY", "NO_SWITCHES", "FlagSet", "Switches"]
+__all__ = ["DISABLE_MODEL", "FALLBACK_MODE", "FORCE_HEALTHY", "HEDGE", "NO_SWITCHES", "FlagSet", "Switches"]
 
 FALLBACK_MODE = "fallback_mode"
 DISABLE_MODEL = "disable_model"
 FORCE_HEALTHY = "force_healthy_models"
+HEDGE = "hedge"
 
 
 class Switches(msgspec.Struct, frozen=True):

@@ -18,8 +18,11 @@ blind to, in this order, and names the first difference:
 ``order``               the same words in another order: who did what to whom
 ======================  ============================================================================================
 
-What is left free is what does not change the question: articles, politeness, the form of asking ("tell me the",
-"what is"), contraction, "X of Y" for "Y's X", case (but not of names with a second meaning, as "US"), punctuation.
+What is left free is what does not change the question: politeness, the form of asking ("tell me the", "what is"),
+contraction, "X of Y" for "Y's X", "the" before such an X and before a superlative, British and American spelling, a few
+pairs of words and turns of phrase that always say the same (`_SYNONYMS`, `_TURNS`), case (but not of names with a
+second meaning, as "US", nor of units, as mW and MW), punctuation (but not before a sentence's last word: "Call me,
+Ann"). Where a word itself is spoken of ("How do I spell …?"), nothing is free but white space and case.
 Function words are known for English only; in any other language every word counts, which costs hits and makes no
 false one.
 
@@ -31,6 +34,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from functools import lru_cache
 from typing import NamedTuple
 
 __all__ = ["Reading", "compare", "objection", "read"]
@@ -61,23 +65,63 @@ _VERBS = (
     "explain|tell|give|show|write|list|describe|summari[sz]e|translate|compare|help|find|create|generate|make|provide|"
     "calculate|compute|convert|define|suggest|recommend|name|draft|fix|rewrite|solve"
 )
+_TASKS = (
+    "bake|boil|build|calculate|clean|compute|configure|convert|cook|delete|disable|enable|fix|format|freeze|get rid of|"
+    "install|knit|measure|merge|parse|peel|pronounce|remove|repair|replace|reset|reverse|roast|sew|sharpen|sort|spell|tie|uninstall"
+)
 _GREETING = (
     (re.compile(r"^(?:hi|hello|hey)(?: there)?[,.!]? ", re.I), ""),
     (re.compile(r"^(?:(?:please|kindly),? )+", re.I), ""),
-    (re.compile(rf"^(?:can|could|would|will) you (?:please |kindly )?(?=(?:{_VERBS})\b)", re.I), ""),
+    (re.compile(rf"^(?:can|could|will) you (?:please |kindly )?(?=(?:{_VERBS})\b)", re.I), ""),
+    (re.compile(rf"^would you (?:please|kindly) (?=(?:{_VERBS})\b)", re.I), ""),
+    (re.compile(r"^(?:do you know|tell me) (what|who|where) (.+) (is|are)[.?!]*$", re.I), r"\1 \3 \2"),
     (re.compile(rf"^(?:i (?:want|need|would like) to know|i'd like to know|do you know|tell me) {_WH}", re.I), ""),
     (re.compile(r"^tell me (?=the\b)", re.I), "what is "),
-    (re.compile(r"[,.!]? (?:please|thanks|thank you)[.!?]*$", re.I), ""),
+    (re.compile(r"(?:[,.!?;] (?:please|thanks|thank you)|(?<! say)(?<! of) please)[.!?]*$", re.I), ""),
 )
 _ASKING = (
     (re.compile(r"\bcannot\b", re.I), "can not"),
-    (re.compile(r"\bhow (?:do|can|could|would) (?:i|we|you|one) ", re.I), "how "),
-    (re.compile(r"\bwhat (?:is|are) the (?:best )?(?:way|steps) to ", re.I), "how "),
-    (re.compile(r"\b(what|which|who|where|when|why|how) (?:is|are|do|does) ", re.I), r"\1 "),
+    (re.compile(r"\bhow to ", re.I), "how "),
+    (re.compile(r"\bhow (?:do|can|could|would|should) (?:i|we|one) ", re.I), "how "),
+    # "How do you boil an egg?" means anyone; "How do you feel?" does not.
+    (re.compile(rf"\bhow (?:do|can|could|would|should) you (?=(?:{_TASKS})\b)", re.I), "how "),
+    (re.compile(r"\bwhat (?:is|are) the (?:best |easiest )?(?:way|steps) to ", re.I), "how "),
+    (re.compile(r"\b(what|which|who|where|when|why|how) (?:is|are) ", re.I), r"\1 "),
+    (re.compile(r"\b(what|which|who|where|when|why|how) does ", re.I), r"\1 do "),
+)
+# Turns of phrase that ask for the same thing whatever fills them. Each side must hold for every filler.
+_TURNS = (
+    (re.compile(r"^(in|with|using|under|on|for) ([\w.+#-]+(?: [\w.+#-]+)?), (.+?)([.?!]*)$", re.I), r"\3 \1 \2\4"),
+    (re.compile(r"^who (?:is|was) the (?:author|writer) of ", re.I), "who wrote "),
+    (re.compile(r"^who was (.+) (written) by\b", re.I), r"who wrote \1"),
+    (re.compile(r"^by whom was (.+) written\b", re.I), r"who wrote \1"),
+    (
+        re.compile(r"^who was (.+) (invented|discovered|founded|painted|composed|designed|built) by\b", re.I),
+        r"who \2 \1",
+    ),
+    (
+        re.compile(r"^by whom was (.+) (invented|discovered|founded|painted|composed|designed|built)\b", re.I),
+        r"who \2 \1",
+    ),
+    (re.compile(r"^how tall (?:is|are) ", re.I), "what is the height of "),
+    (re.compile(r"^how old (?:is|are) ", re.I), "what is the age of "),
+    (re.compile(r"^how (?:much do|much does) (.+) cost\b", re.I), r"what is the price of \1"),
+    (re.compile(r"^what do(?:es)? (.+) cost\b", re.I), r"what is the price of \1"),
+    (re.compile(r"^how (?:much do|much does) (.+) weigh\b", re.I), r"what is the weight of \1"),
+    (re.compile(r"^how many people live in ", re.I), "what is the population of "),
+    (re.compile(r"^how many (?:inhabitants|residents) do(?:es)? (.+) have\b", re.I), r"what is the population of \1"),
+    (
+        re.compile(r"^(?:what|when) is the (?:date of birth|birth date|birthdate|birthday) of (.+?)([.?!]*)$", re.I),
+        r"when was \1 born\2",
+    ),
+    (re.compile(r"^(where (?:is|are) .+) (?:located|situated)([.?!]*)$", re.I), r"\1\2"),
+    (re.compile(r"^what is the (?:reason|cause) (?:that|why) ", re.I), "why is it that "),
 )
 
 # A number and the letters that cling to it come apart ("5km"); words keep inner dots, hyphens, signs ("c++", "a@b.c").
 _TOKEN = re.compile(r"(?<![\w)])[-+]?\d+(?:[.,:/]\d+)*|[^\W\d_]+(?:['.@/&_+#-]*[\w+#])*|\d+|[^\w\s]|_+")
+# A mark before the last word sets it apart, whichever mark it is: "Call me, Ann" is not "Call me Ann".
+_LAST_WORD = re.compile(r"[.,;:!?](?= [^\W\d_]+[.?!]*$)|(?<=\bno)[,;:.!](?= )", re.I)
 # What ends a clause is no part of the question, but for the factorial's mark.
 _CLAUSE_END = re.compile(r"(?<!\d)[.,?!:;]+(?=\s|$)|(?<=\d)[.,?:;]+(?=\s|$)|…|(?<=\s)[-–—](?=\s)")
 
@@ -86,7 +130,26 @@ def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-_FREE = _words("a an the of to what which please kindly really actually")
+_FREE = _words("what which")
+_SUPERLATIVE = re.compile(r"(?:first|second|third|last|next|best|worst|most|least|\w{2,}est)$")
+_MENTION = re.compile(
+    r"\b(?:spell\w*|spelt|pronounc\w+|rhym\w+|synonyms?|antonyms?|adverbs?|adjectives?|nouns?|verbs?|pronouns?|syllables?|"
+    r"prepositions?|articles?|words?|phrases?|letters?|define|definition|means?|meaning|says?|said|saying|translat\w+|plural|"
+    r"grammar|sentences?|typo)\b",
+    re.I,
+)
+_SAME_WORDS = """
+    buy purchase; begin start commence; kids children; big large; bigger larger; biggest largest; photo photograph;
+    tv television; fridge refrigerator; couch sofa; gasoline petrol; trash rubbish; attorney lawyer; usa u.s.a;
+    uk u.k; email e-mail; wifi wi-fi; ok okay; colour color; colours colors; favourite favorite; centre center;
+    grey gray; theatre theater; organise organize; organisation organization; recognise recognize;
+    behaviour behavior; neighbour neighbor; labour labor; honour honor; travelling traveling; cancelled canceled;
+    modelling modeling; aluminium aluminum; jewellery jewelry; catalogue catalog; dialogue dialog; analyse analyze;
+    optimise optimize; summarise summarize
+"""
+_SYNONYMS = {word: group.split()[0] for group in _SAME_WORDS.split(";") for word in group.split()}
+# Capitals that a sentence's start has left behind, or that are always written so.
+_MOVED = _words("I In With Using Under On For")
 _NEGATION = _words("""
     not no never none nothing nobody nowhere neither nor without except unless lack lacking fail fails failed hardly
     barely rarely seldom avoid exclude excluding excluded non prevent stop false wrong incorrect impossible invalid
@@ -106,7 +169,17 @@ _COMPARISON = _words("""
 _TWO_MEANINGS = _words("""
     us it who polish turkey china march may august apple java oracle amazon meta windows word excel access
     ruby rust go swift python shell chrome safari edge python spark kafka will mark bill rose frank grace hope jack
-    aids pin ram bat reading nice mobile bath cork bolivar sun mercury earth
+    aids pin ram bat reading nice mobile bath cork bolivar sun mercury earth jobs bush gates page phoenix orange buffalo
+    jordan chad wales guinea brown black white green young king cook baker smith wood stone rice gap target subway visa
+    delta dove puma jaguar tesla word slack zoom teams discord spring flask react express angular ember node pearl dart
+    julia scratch basic outlook opera brave android office unity steam twitch echo alexa prime kindle fire nest pixel
+    galaxy note surface mars venus moon titan europa cancer leo virgo faith joy dawn summer autumn winter ivy lily
+    violet daisy iris amber jade opal grant chase drew pat sue art ray rob nick guy peg penny olive ginger basil
+    rosemary herb sad
+    square stripe box drive meet sheets signal gamma pound crown real rand mark sterling job proverbs acts numbers kings
+    bond hunt ford lincoln dodge focus golf fox hawk wolf crane fisher mason carter potter hunter miller carpenter
+    washington lake hill field church temple bishop pope queen prince duke earl dean major general marshal sergeant
+    congo java jersey bern essen worms split tours lens orange bergen hell
 """)
 _UNITS = {
     spelling: unit
@@ -160,6 +233,9 @@ _UNITS = {
     }.items()
     for spelling in spellings.split()
 }
+# Symbols after a number whose case says how much: mW and MW, Mb and MB, 5 m and 5 M.
+_CASED = re.compile(r"\d\s?([A-Za-zµμ]{1,3})\b")
+_CASED_UNITS = _words("mw mv ma mb gb kb tb pb mhz mn mj mpa ms pf k m g s pa ev mm nm µm")
 _COUNTS = """
     zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen
     eighteen nineteen twenty
@@ -174,6 +250,9 @@ _NUMBER_WORDS = {word: str(value) for value, word in enumerate(_COUNTS.split())}
         midnight
     """)
 }
+
+
+_SHORT = 500
 
 
 class Reading(NamedTuple):
@@ -211,20 +290,23 @@ def compare(one: Reading, other: Reading, *, words: bool = True) -> str | None:
     for name in ("quotes", "numbers", "units", "negation", "comparison"):
         if getattr(one, name) != getattr(other, name):
             return name
-    if not _same_entities(one.entities, other.entities, words):
+    if not _same_entities(one, other, words):
         return "entities"
     if words and (one.words != other.words or not one.words):
         return "order" if one.words and sorted(one.words) == sorted(other.words) else "words"
     return None
 
 
-def _same_entities(one: tuple[str, ...], other: tuple[str, ...], words: bool) -> bool:
-    """Whether the same things are named; where the words are compared anyway, one may have been typed without case."""
-    if one == other:
+def _same_entities(one: Reading, other: Reading, words: bool) -> bool:
+    """Whether the same things are named; where the words are compared anyway, one may be typed all without capitals."""
+    if one.entities == other.entities:
         return True
-    if not words or (one and other):
+    if not words or (one.entities and other.entities):
         return False
-    return not any(_is_ambiguous(name) for name in one or other)
+    named, plain = (one, other) if one.entities else (other, one)
+    if plain.text == plain.text.lower():
+        return not any(_is_ambiguous(name) for name in named.entities)
+    return all(re.search(rf"\b{re.escape(name)}\b", plain.text) for name in named.entities)  # where a sentence starts
 
 
 def _is_ambiguous(name: str) -> bool:
@@ -232,25 +314,31 @@ def _is_ambiguous(name: str) -> bool:
 
 
 def read(text: str) -> Reading:
-    """Take a question apart."""
+    """Take a question apart. Short ones are remembered: a kept question is read again at every look at it."""
+    return _read_again(text) if len(text) <= _SHORT else _read(text)
+
+
+def _read(text: str) -> Reading:
     text = unicodedata.normalize("NFC", text).replace("’", "'").replace("−", "-").strip()
     quotes = tuple(next(part for part in match if part) for match in _QUOTED.findall(text) if any(match))
-    question = _unfold(text)
+    mention = bool(_MENTION.search(text))
+    question = " ".join(text.split()) if mention else _unfold(text)
     tokens = _tokens(question)
-    numbers, units, negation, comparison, words = [], [], [], [], []
-    for token in tokens:
-        word = token
+    numbers, negation, comparison, words = [], [], [], []
+    units = [found for found in _CASED.findall(question) if found.casefold() in _CASED_UNITS]
+    for place, token in enumerate(tokens):
+        word = token if mention else _SYNONYMS.get(token, token)
         if token in _NEGATION:
             negation.append(token)
-        elif token in _COMPARISON:
-            comparison.append(token)
+        elif word in _COMPARISON:
+            comparison.append(word)
         if token in _UNITS:
             word = _UNITS[token]
             units.append(word)
         if token in _NUMBER_WORDS or token[-1].isdecimal():
             word = _NUMBER_WORDS.get(token, word)
             numbers.append(word)
-        if token not in _FREE:
+        if mention or not _is_free(tokens, place):
             words.append(word)
     return Reading(
         "\n".join(line.rstrip() for line in text.splitlines()),
@@ -266,17 +354,33 @@ def read(text: str) -> Reading:
     )
 
 
+_read_again = lru_cache(maxsize=4096)(_read)
+
+
+def _is_free(tokens: list[str], place: int) -> bool:
+    """Whether a word may be there or not: "the" only where what follows makes it certain which one is meant."""
+    if tokens[place] in _FREE:
+        return True
+    if tokens[place] != "the" or place + 2 >= len(tokens):
+        return False
+    return tokens[place + 2] == "of" or _SUPERLATIVE.match(tokens[place + 1]) is not None
+
+
 def _unfold(text: str) -> str:
     """Write the ways of asking one thing in one way; case stays."""
     text = " ".join(text.split())
     text = _THOUSANDS.sub("", text)
-    for pattern, written in (*_GREETING, *(_CONTRACTIONS if "'" in text else ()), *_ASKING):
+    for pattern, written in (*_GREETING, *(_CONTRACTIONS if "'" in text else ())):
         text = pattern.sub(written, text)
-    return _POSSESSIVE.sub(r"\2 of \1", text) if "'s " in text else text
+    if "'s " in text:
+        text = _POSSESSIVE.sub(r"\2 of \1", text)
+    for pattern, written in (*_TURNS, *_ASKING):
+        text = pattern.sub(written, text)
+    return text
 
 
 def _tokens(text: str) -> list[str]:
-    found = _TOKEN.findall(_CLAUSE_END.sub(" ", text).casefold())
+    found = _TOKEN.findall(_CLAUSE_END.sub(" ", _LAST_WORD.sub(" \u2016", text)).casefold())
     return [token for token in found if token not in _QUOTES]
 
 
@@ -287,6 +391,6 @@ def _entities(text: str) -> tuple[str, ...]:
     for match in re.finditer(r"\w+(?:[.&'-]\w+)*", text):
         word = match.group().removesuffix("'s")
         capitals = word.isupper() and len(word) > 1
-        if capitals or (word[0].isupper() and match.start() not in starts and word != "I"):
+        if capitals or (word[0].isupper() and match.start() not in starts and word not in _MOVED):
             found.append(word)
     return tuple(found)

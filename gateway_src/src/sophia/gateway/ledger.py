@@ -13,6 +13,7 @@ import logging
 import os
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 
 from sophia.errors import ApiError, Unavailable
@@ -51,6 +52,7 @@ class Ledger:
         self._feeding = asyncio.Lock()
         self._feeder: asyncio.Task[None] | None = None
         self._pulse = Pulse()
+        self._news = asyncio.Event()
         self.open: dict[str, Intent] = {}
         self.unconfirmed: dict[str, tuple[Intent, Settlement | None]] = {}
         self.on_settled: Callable[[Intent, Settlement], None] = lambda intent, settlement: None
@@ -136,6 +138,7 @@ class Ledger:
         if settlement.cost is None:
             self.unconfirmed[settlement.attempt] = (intent, settlement)
             if waiting is None:
+                self._news.set()
                 self.on_unconfirmed(intent, settlement)
             return
         self.unconfirmed.pop(settlement.attempt, None)
@@ -145,6 +148,13 @@ class Ledger:
         except ApiError:
             # The reservation store is away; what it forgets or keeps is put right when it is seeded again.
             _LOG.warning("reservation not settled", extra={"attempt": settlement.attempt})
+
+    async def news(self, seconds: float) -> None:
+        """Wait until an attempt has become unconfirmed, for so many seconds at most."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._news.wait()
+        self._news.clear()
 
     async def unsent(self, intent: Intent, at: int) -> None:
         """Settle an attempt that provably never reached the upstream."""

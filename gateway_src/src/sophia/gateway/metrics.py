@@ -10,13 +10,14 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from sophia.gateway.cache import CacheCounts
+from sophia.gateway.shadow import ShadowCounts
 from sophia.gateway.slots import Slots
 from sophia.gateway.tally import Count, Spread
 
 __all__ = ["CONTENT_TYPE", "STAGES", "Metrics"]
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-STAGES = ("read", "auth", "limits", "plan", "cache", "budget", "ledger", "upstream", "settle")
+STAGES = ("read", "auth", "limits", "plan", "cache", "queue", "budget", "ledger", "upstream", "settle")
 
 _RESPONSE_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2, 3, 5, 10, 20, 30, 60, 120, 300)
 _OVERHEAD_BUCKETS = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1.0)
@@ -63,8 +64,14 @@ class Metrics:
             registry,
         )
         self._cache = Count("sophia_cache_requests", "Cache look-ups by result", ("result",), registry)
+        self._idempotency = Count(
+            "sophia_idempotency", "Requests with an idempotency key, by what became of them", ("result",), registry
+        )
         self._attempts = Count(
             "sophia_attempts", "Attempts sent upstream by model and how they ended", ("model", "result"), registry
+        )
+        self._hedges = Count(
+            "sophia_hedges", "Late attempts that might be hedged, by what came of it", ("model", "result"), registry
         )
         self._broken_streams = Count(
             "sophia_streams_broken", "Streams that did not end honestly upstream", ("model", "reason"), registry
@@ -76,6 +83,15 @@ class Metrics:
             "sophia_rates_away", "Times that rate limits were not kept because Redis was away", (), registry
         )
         self._rates_away.add((), 0)
+        self._drift = Gauge(
+            "sophia_spend_drift_dollars",
+            "What the last three-way match found booked wrongly, in USD",
+            registry=registry,
+        )
+        self._match_ok = Gauge("sophia_spend_match_ok", "Whether the last three-way match agreed", registry=registry)
+        self._match_time = Gauge(
+            "sophia_spend_match_timestamp_seconds", "When the last three-way match was made", registry=registry
+        )
         self.in_flight = 0
         Gauge("sophia_requests_in_flight", "Requests being served", registry=registry).set_function(
             lambda: self.in_flight
@@ -104,12 +120,20 @@ class Metrics:
         """exact, semantic, miss or off."""
         self._cache.add((result,))
 
+    def idempotency(self, result: str) -> None:
+        """first, replayed, or the reason of a refusal."""
+        self._idempotency.add((result,))
+
+    def hedge(self, model: str, result: str) -> None:
+        """A late attempt's twin won or lost, or there was none: capped, unaffordable."""
+        self._hedges.add((model, result))
+
     def attempt(self, model: str, result: str) -> None:
         """An attempt has ended: ok, or the kind of its fault."""
         self._attempts.add((model, result))
 
     def broken_stream(self, model: str, reason: str) -> None:
-        """cut, stalled, malformed, error or empty."""
+        """cut, stalled, malformed, error, empty or expired."""
         self._broken_streams.add((model, reason))
 
     def refused(self, code: str) -> None:
@@ -120,9 +144,21 @@ class Metrics:
         """A settlement was larger than its reservation."""
         self._overrun.add((), nanos / 1e9)
 
+    def matched(self, drift: int, ok: bool, at: int) -> None:
+        """A three-way match was made: what it found booked wrongly (nano-dollars), and when (ns)."""
+        self._drift.set(drift / 1e9)
+        self._match_ok.set(ok)
+        self._match_time.set(at / 1e9)
+
     def rates_away(self) -> None:
         """Rate limits were not kept."""
         self._rates_away.add(())
+
+    def watch_queue(self, waiting: Callable[[], tuple[int, int]]) -> None:
+        """Show how many requests wait for a turn: interactive and batch."""
+        depth = Gauge("sophia_queue_depth", "Requests that wait for their turn", ("class",), registry=self.registry)
+        depth.labels("interactive").set_function(lambda: waiting()[0])
+        depth.labels("batch").set_function(lambda: waiting()[1])
 
     def watch(
         self,
@@ -134,9 +170,9 @@ class Metrics:
         """Read at each scrape: key slots, ``(open, unconfirmed, unconfirmed nano-dollars)``, breakers, catalogue."""
         self.registry.register(_State(slots, unsettled, breakers, catalogue_age))
 
-    def watch_cache(self, counts: CacheCounts) -> None:
-        """Read at each scrape: what the cache has saved, joined and refused."""
-        self.registry.register(_CacheState(counts))
+    def watch_cache(self, counts: CacheCounts, shadow: ShadowCounts) -> None:
+        """Read at each scrape: what the cache has saved, joined and refused, and what its checks came to."""
+        self.registry.register(_CacheState(counts, shadow))
 
     def render(self) -> bytes:
         """The exposition text."""
@@ -191,8 +227,9 @@ class _State(Collector):
 
 
 class _CacheState(Collector):
-    def __init__(self, counts: CacheCounts) -> None:
+    def __init__(self, counts: CacheCounts, shadow: ShadowCounts) -> None:
         self._counts = counts
+        self._shadow = shadow
 
     def collect(self) -> Iterable[CounterMetricFamily]:
         counts = self._counts
@@ -208,6 +245,16 @@ class _CacheState(Collector):
                 "Times that a cache store or the embedder did not answer",
                 counts.store_failures + counts.embedding_failures,
             ),
+            (
+                "sophia_cache_thresholds_proven",
+                "Times that checks have proven a threshold, or a lower one, from which near answers are then served",
+                self._shadow.proven,
+            ),
+            (
+                "sophia_cache_thresholds_switched_off",
+                "Times that what was served failed its bound and was switched off",
+                self._shadow.switched_off,
+            ),
         ):
             yield CounterMetricFamily(name, text, value)
         objections = CounterMetricFamily(
@@ -216,3 +263,11 @@ class _CacheState(Collector):
         for reason, count in counts.objections.items():
             objections.add_metric((reason,), count)
         yield objections
+        checks = CounterMetricFamily(
+            "sophia_cache_checks",
+            "Near answers compared with fresh ones, by result: same or different",
+            labels=("result",),
+        )
+        for result in ("same", "different"):
+            checks.add_metric((result,), self._shadow.checks[result])
+        yield checks

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A request's way through the gateway, one room after the other, none entered twice.
 
-limits → plan → cache → (budget → ledger → dispatch → upstream, in `dispatch`) → settle. Each arrow is a typed
+limits → plan → cache → turns → (budget → ledger → dispatch → upstream, in `dispatch`) → settle. Each arrow is a typed
 value, so that each room can be tested alone.
 """
 
@@ -10,16 +10,18 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import msgspec
 
+from sophia.errors import DeadlineExceeded
 from sophia.gateway.breaker import Breakers
 from sophia.gateway.cache import Answer, Cache, CacheControls, CacheQuery, Hit, assemble
 from sophia.gateway.catalogue import Shelf
 from sophia.gateway.dialects import Call, Dialect
 from sophia.gateway.dispatch import Delivered, Dispatcher, Request
-from sophia.gateway.flags import FlagSet
+from sophia.gateway.flags import HEDGE, FlagSet
 from sophia.gateway.judge import Task, judge
 from sophia.gateway.limits import Headers, Limits
 from sophia.gateway.load import load_of, max_price_of
@@ -27,10 +29,12 @@ from sophia.gateway.metrics import Metrics
 from sophia.gateway.plan import Ask, Candidate, Plan, plan
 from sophia.gateway.prices import MaxPrice, prompt_estimate
 from sophia.gateway.relay import Relay
+from sophia.gateway.turns import Turn, Turns
 from sophia.stores.model import Principal, Tokens
 
 __all__ = ["Journey", "Pipeline"]
 
+_NO_LIMIT = nullcontext()
 _NAMED = Task("chat", 0.0)
 
 
@@ -43,6 +47,8 @@ class Journey:
     query: CacheQuery | None
     estimate: int
     rate_headers: Headers
+    turn: Turn | None = None
+    """The stream's place upstream, which `Pipeline.streamed` gives back."""
 
 
 class Pipeline:
@@ -57,6 +63,7 @@ class Pipeline:
         breakers: Breakers,
         cache: Cache | None,
         dispatcher: Dispatcher,
+        turns: Turns,
         metrics: Metrics,
         deadline: float,
         clock: Callable[[], int] = time.time_ns,
@@ -67,6 +74,7 @@ class Pipeline:
         self._breakers = breakers
         self._cache = cache
         self._dispatcher = dispatcher
+        self._turns = turns
         self._metrics = metrics
         self._deadline = deadline
         self._clock = clock
@@ -82,8 +90,11 @@ class Pipeline:
         controls: CacheControls,
         headers: dict[str, str],
         deadline: float | None = None,
+        final: bool = False,
+        batch: bool = False,
     ) -> Journey:
-        """Admit and plan a request. `deadline` is the client's own, in seconds from its arrival.
+        """Admit and plan a request. `deadline` is the client's own, in seconds from its arrival; where it is `final`, a
+        stream ends with it too. A `batch` request waits behind interactive ones.
 
         Raises:
             ApiError: it is over a limit, or no model may answer it.
@@ -93,6 +104,7 @@ class Pipeline:
         rate_headers = await self._limits.admit(principal, estimate + min(call.max_output or 500, 500), self._clock())
         admitted = time.perf_counter()
         self._metrics.stage("limits", admitted - begun)
+        hurried = deadline is not None and deadline < self._deadline
         seconds = min(deadline or self._deadline, self._deadline)
         max_price = max_price_of(call.provider)
         route = self._plan(principal, dialect, call, estimate, seconds, max_price)
@@ -107,6 +119,10 @@ class Pipeline:
             max_price=max_price,
             received=received,
             deadline=received + seconds,
+            hurried=hurried,
+            final=hurried and final,
+            batch=batch,
+            hedge=self._flags().on(HEDGE, principal.organization, principal.user or principal.key),
             headers=headers,
             tags=controls.tags,
         )
@@ -143,11 +159,22 @@ class Pipeline:
         return plan(ask, principal, self._shelf.current, self._flags(), health)
 
     async def lookup(self, journey: Journey) -> Hit | None:
-        """The cached answer, if there is one. A miss must be followed by `whole` or by `release`."""
+        """The cached answer, if there is one. A miss must be followed by `whole` or by `release`.
+
+        Raises:
+            DeadlineExceeded: the deadline passed while another request for the same answer was waited for.
+        """
         if self._cache is None or journey.query is None:
             self._metrics.cache("off")
             return None
-        hit = await self._cache.lookup(journey.query, self._clock())
+        try:
+            request = journey.request
+            async with asyncio.timeout(request.deadline - time.monotonic()) if request.hurried else _NO_LIMIT:
+                hit = await self._cache.lookup(journey.query, self._clock())
+        except TimeoutError as error:
+            raise DeadlineExceeded(
+                "deadline_exceeded", "The request's deadline has passed; allow more time."
+            ) from error
         self._metrics.cache(hit.kind if hit else "miss")
         return hit
 
@@ -157,14 +184,20 @@ class Pipeline:
         Raises:
             ApiError: no candidate gave one.
         """
+        used: Tokens | None = None
         try:
-            delivered = await self._dispatcher.whole(journey.request, journey.plan)
+            turn = await self._take(journey)
+            try:
+                delivered = await self._dispatcher.whole(journey.request, journey.plan)
+                used = delivered.result.usage.tokens if delivered.result.usage else None
+            finally:
+                turn.close(_sum(used))
         except BaseException:
             self.release(journey)
             raise
         if journey.query is not None:
             self._keep(journey.query, _answer(delivered, self._clock()))
-        await self._correct(journey, delivered.result.usage.tokens if delivered.result.usage else None)
+        await self._correct(journey, used)
         return delivered
 
     async def stream(self, journey: Journey) -> tuple[Relay, Candidate]:
@@ -175,8 +208,11 @@ class Pipeline:
         """
         journey.request.keep = journey.query is not None
         try:
+            journey.turn = await self._take(journey)
             relay, candidate = await self._dispatcher.stream(journey.request, journey.plan)
         except BaseException:
+            if journey.turn is not None:
+                journey.turn.close()
             self.release(journey)
             raise
         self._metrics.first_token(candidate.model.id, time.monotonic() - journey.request.received)
@@ -192,9 +228,26 @@ class Pipeline:
                     body, relay.model, relay.provider, relay.tokens, relay.cost or 0, now, relay.finish or ""
                 )
                 self._keep(journey.query, answer)
+        if journey.turn is not None:
+            journey.turn.close(_sum(relay.tokens) if relay.cost is not None else None)
         self.release(journey)
         if relay.cost is not None:
             await self._correct(journey, relay.tokens)
+
+    async def _take(self, journey: Journey) -> Turn:
+        """The request's turn upstream.
+
+        Raises:
+            Unavailable: there is none for it in time.
+        """
+        request = journey.request
+        begun = time.monotonic()
+        left = request.deadline - begun
+        turn = await self._turns.take(request.principal.organization, journey.estimate, left, batch=request.batch)
+        if turn.charged is not None:
+            request.waited += time.monotonic() - begun
+            self._metrics.stage("queue", time.monotonic() - begun)
+        return turn
 
     def _keep(self, query: CacheQuery, answer: Answer) -> None:
         """Store beside the answer, not before it: the question may have to be embedded."""
@@ -213,9 +266,13 @@ class Pipeline:
         await asyncio.gather(*self._stores, return_exceptions=True)
 
     async def _correct(self, journey: Journey, tokens: Tokens | None) -> None:
-        if tokens is not None:
-            actual = tokens.prompt + tokens.completion
+        actual = _sum(tokens)
+        if actual is not None:
             await self._limits.correct(journey.request.principal, journey.estimate, actual, self._clock())
+
+
+def _sum(tokens: Tokens | None) -> int | None:
+    return None if tokens is None else tokens.prompt + tokens.completion
 
 
 def _judge(call: Call) -> Task:

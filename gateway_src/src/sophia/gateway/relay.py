@@ -15,7 +15,7 @@ from contextlib import suppress
 
 import msgspec
 
-from sophia.errors import ApiError, Upstream
+from sophia.errors import ApiError, DeadlineExceeded, Upstream
 from sophia.gateway.dialects import Dialect, Piece
 from sophia.gateway.dialects.base import PieceKind, Usage
 from sophia.gateway.faults import Fault, Kind, classify
@@ -100,6 +100,7 @@ class Relay:
         self._content = False
         self._closed = False
         self._left = False
+        self._expired = False
         self._waiting: asyncio.Task[object] | None = None
         self._settled = False
         self._alive = time.monotonic()
@@ -126,7 +127,7 @@ class Relay:
 
     @property
     def failure(self) -> str | None:
-        """How the stream broke: cut, stalled, malformed or error."""
+        """How the stream broke: cut, stalled, malformed, error, or expired."""
         return self._failure
 
     async def prime(self) -> None:
@@ -178,6 +179,14 @@ class Relay:
         if self._waiting is not None:
             self._waiting.cancel()
 
+    def expire(self) -> None:
+        """The client's deadline has passed: end the stream, and say so."""
+        if not self._settled and self._finish is None and self._failure is None:
+            self._expired = True
+            self._failure = "expired"
+            if self._waiting is not None:
+                self._waiting.cancel()
+
     async def abort(self) -> None:
         """The client is gone: close the upstream connection; what was generated is billed and reconciled."""
         await self._close()
@@ -200,6 +209,10 @@ class Relay:
             "error": "The model failed while answering: what has arrived is incomplete.",
         }
         reason = self._failure or "cut"
+        if reason == "expired":
+            return DeadlineExceeded(
+                "deadline_exceeded", "The request's deadline has passed: what has arrived is incomplete."
+            )
         return Upstream(f"stream_{reason}", f"{words.get(reason, words['cut'])} Send the request again.")
 
     async def _advance(self) -> bytes | None:
@@ -216,9 +229,9 @@ class Relay:
             return None
         except asyncio.CancelledError:
             task = asyncio.current_task()
-            if not self._left or task is None or task.uncancel():
+            if not (self._left or self._expired) or task is None or task.uncancel():
                 raise
-            return None  # it was `leave`, which ends this wait and not the task
+            return None  # it was `leave` or `expire`, which end this wait and not the task
         finally:
             self._waiting = None
         if chunk is None:
@@ -239,6 +252,8 @@ class Relay:
         if kind is PieceKind.CONTENT:
             self._content = True
             self._alive = time.monotonic()
+            if self._held is None and self.kept is None:
+                return event.raw
         elif kind is not PieceKind.OTHER:
             self._note(piece)
         if kind is PieceKind.ERROR:

@@ -16,6 +16,7 @@ import os
 import socket
 import time
 from collections.abc import Awaitable, Callable, Coroutine
+from datetime import date
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -36,16 +37,23 @@ from sophia.gateway.chat import ChatApi
 from sophia.gateway.dispatch import Dispatcher
 from sophia.gateway.embed import Embedder, LocalEmbedder, ProviderEmbedder
 from sophia.gateway.flags import FlagSet
+from sophia.gateway.idempotency import Idempotency
 from sophia.gateway.judge import KINDS
+from sophia.gateway.learn import Rule
 from sophia.gateway.ledger import Ledger
 from sophia.gateway.limits import Limits
 from sophia.gateway.listing import Listing
+from sophia.gateway.match import Match, Matcher
 from sophia.gateway.metrics import CONTENT_TYPE, Metrics
 from sophia.gateway.pipeline import Pipeline
 from sophia.gateway.reconcile import Reconciler
+from sophia.gateway.records import Records
 from sophia.gateway.rules import Rules, read_rules, shipped_rules
+from sophia.gateway.running import Running
+from sophia.gateway.shadow import Shadow
 from sophia.gateway.slots import Slots
 from sophia.gateway.trace import Tracer
+from sophia.gateway.turns import Turns
 from sophia.gateway.upstream import PyreqwestUpstream, Upstream, UpstreamFailure
 from sophia.gateway.upstream_http1 import Http1Upstream
 from sophia.logs import AccessLog
@@ -57,7 +65,9 @@ from sophia.stores.database import open_database
 from sophia.stores.exact import ExactStore, LocalExact
 from sophia.stores.exact_redis import RedisExact
 from sophia.stores.flags import Flags
+from sophia.stores.idempotency import IdempotencyStore
 from sophia.stores.ledger import LedgerStore
+from sophia.stores.lessons import Lessons
 from sophia.stores.model import Intent, Principal, Settlement, new_id
 from sophia.stores.rates import LocalRates, Rates
 from sophia.stores.rates_redis import RedisRates
@@ -107,21 +117,32 @@ class Service:
             admin_key_file=settings.admin_key_file,
             clock=clock,
         )
+        self.running = Running(self.tenancy)
         self.flags = Flags(self.database, self.audit, self.changes, settings.flags_file, clock)
         self.slots = Slots(settings.upstream.key_files, time.monotonic)
         self.client = open_client(settings.upstream)
         self.ledger_store = LedgerStore(self.database, instance)
         self.ledger = Ledger(self.ledger_store, settings.state_dir / "journal", instance, self._settle_reservation)
         self.ledger.on_settled = self._settled
+        self.answers = IdempotencyStore(self.database, settings.idempotency.max_bytes)
+        self.idempotency = Idempotency(
+            self.answers, self.ledger, self.ledger_store, self.metrics, settings.idempotency, instance, clock
+        )
         self.reservations = self._open_reservations(instance)
         self.budget = Budget(self.reservations, settings.budget, clock)
+        self.records = Records(self.client, self.slots, settings.upstream.management_key_file)
         self.reconciler = Reconciler(
             self.ledger,
             self.ledger_store,
-            self.client,
-            self.slots,
+            self.records,
             clock,
-            settings.upstream.management_key_file,
+            int(settings.upstream.settled_after * 1e9),
+        )
+        self.matcher = Matcher(
+            self.ledger_store,
+            self.records,
+            lambda: self.shelf.current,
+            clock,
             int(settings.upstream.settled_after * 1e9),
         )
         dispatch = settings.dispatch
@@ -139,12 +160,17 @@ class Service:
             settings=settings,
             clock=clock,
         )
+        self.turns = Turns(
+            settings.upstream.connections, dispatch.queue, dispatch.queue_wait, dispatch.weights, time.monotonic
+        )
+        self.metrics.watch_queue(lambda: self.turns.waiting)
+        self.lessons = Lessons(self.database)
         self.embedder = self._open_embedder() if settings.cache.enabled else None
         self.cache = self._open_cache() if settings.cache.enabled else None
         self.app = self._build()
         self.metrics.watch(self.slots, self._unsettled, self.breakers.states, lambda: self.shelf.age)
         if self.cache is not None:
-            self.metrics.watch_cache(self.cache.counts)
+            self.metrics.watch_cache(self.cache.counts, self.cache.shadow_counts)
 
     async def open(self) -> None:
         """Read what can be read beside a worker that still serves.
@@ -190,6 +216,7 @@ class Service:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.pipeline.close()
+        await self.idempotency.close()
         await self.budget.close()
         await self.ledger.stop()
         await self.reservations.close()
@@ -256,10 +283,11 @@ class Service:
         await self.flags.refresh()
         await self.ledger.start()
         self.changes.follow(self.tenancy.refresh)
+        self.changes.follow(self.running.sweep)
         self.changes.follow(self.flags.refresh)
         self._start(self.changes.run())
         self._start(self.reconciler.run())
-        self._start(self._expire_conversations())
+        self._start(self._expire())
         if self.redis is not None:
             self._start(self._sweep_reservations())
         self._up = True
@@ -290,13 +318,16 @@ class Service:
             for kind, score in zip(KINDS, rated.quality, strict=True):
                 self.metrics.quality.labels(rated.id, kind).set(score / 1000)
 
-    async def _expire_conversations(self) -> None:
+    async def _expire(self) -> None:
+        """Delete what is past its time: conversations, kept answers, what the cache learned and nobody asks for."""
         conversations = Conversations(self.database, self._clock)
         while True:
             try:
                 await conversations.expire()
+                await self.idempotency.expire()
+                await self.lessons.expire(self._clock())
             except ApiError as error:
-                _LOG.warning("conversations not expired", extra={"reason": error.message})
+                _LOG.warning("what is past its time was not deleted", extra={"reason": error.message})
             await asyncio.sleep(_EXPIRE)
 
     async def _sweep_reservations(self) -> None:
@@ -377,9 +408,17 @@ class Service:
             ttl=settings.ttl,
             similarity=settings.similarity,
             embed_timeout=settings.embed_timeout,
+            shadow=self._open_shadow() if self.embedder is not None else None,
             version=self._rules_digest(self.settings),
             clock=self._clock,
         )
+
+    def _open_shadow(self) -> Shadow | None:
+        settings = self.settings.cache
+        if settings.decision == "static":
+            return None
+        rule = Rule(settings.delta, settings.confidence, settings.shadow, settings.floor)
+        return Shadow(rule, self.lessons, by="organization" if settings.learn_by == "organization" else "partition")
 
     @staticmethod
     def _rules_digest(settings: Settings) -> str:
@@ -400,6 +439,7 @@ class Service:
             breakers=self.breakers,
             cache=self.cache,
             dispatcher=self.dispatcher,
+            turns=self.turns,
             metrics=self.metrics,
             deadline=settings.dispatch.deadline,
             clock=self._clock,
@@ -412,13 +452,22 @@ class Service:
                 flags=self.flags,
                 audit=self.audit,
                 purge=self._purge,
+                match=self._match,
                 clock=self._clock,
             )
         )
         return Gateway(
             tenancy=self.tenancy,
             pipeline=pipeline,
-            chat=ChatApi(pipeline, Conversations(self.database, self._clock), self.tracer, self._budget_left),
+            chat=ChatApi(
+                pipeline,
+                Conversations(self.database, self._clock),
+                self.idempotency,
+                self.tracer,
+                self._budget_left,
+            ),
+            idempotency=self.idempotency,
+            running=self.running,
             listing=Listing(self.shelf),
             admin=admin,  # type: ignore[arg-type]
             metrics=self.metrics,
@@ -436,7 +485,15 @@ class Service:
     async def _budget_left(self, principal: Principal) -> int | None:
         return await self.budget.headroom(principal.accounts, organization=principal.organization)
 
+    async def _match(self, day: date | None) -> Match:
+        matched = await self.matcher.day(day)
+        self.metrics.matched(matched.drift, matched.ok, self._clock())
+        return matched
+
     async def _purge(self, *, organization: str | None, model: str | None, tag: str | None) -> int:
+        if tag is model is None:  # what is kept for idempotency keys has neither
+            for each in self.tenancy.organizations() if organization is None else [organization]:
+                await self.answers.forget(each)
         if self.cache is None:
             return 0
         if organization is not None:

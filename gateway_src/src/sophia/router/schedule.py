@@ -16,12 +16,12 @@ import secrets
 from collections.abc import Callable, Collection
 from typing import Literal
 
+from sophia.fairness.pace import Pace
+from sophia.fairness.queue import Entry, FairQueue
 from sophia.router.ask import Ask
 from sophia.router.choice import Rules, choose
 from sophia.router.fleet import Backend, Fleet
 from sophia.router.metrics import Metrics
-from sophia.router.pace import Pace
-from sophia.router.queue import Entry, FairQueue
 
 __all__ = ["Lease", "Refused", "Schedule", "Waiting"]
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 
 from sophia.errors import NotFound
+from sophia.fairness.queue import FairQueue
 from sophia.gateway.asgi import Receive, Scope, Send, respond
 from sophia.gateway.upstream_http1 import Http1Upstream
 from sophia.logs import AccessLog
@@ -17,7 +18,6 @@ from sophia.router.choice import Rules
 from sophia.router.dispatch import Dispatcher, Overflow
 from sophia.router.fleet import Fleet
 from sophia.router.metrics import CONTENT_TYPE, Metrics, Snapshot
-from sophia.router.queue import FairQueue
 from sophia.router.schedule import Schedule
 from sophia.router.settings import Settings, secret
 from sophia.settings import UpstreamSettings

@@ -19,7 +19,7 @@ from sophia.stores.journal import Record
 from sophia.stores.model import Intent, Level, Outcome, Period, Settlement, Tokens
 from sophia.stores.schema import instances, spend
 
-__all__ = ["Entry", "LedgerStore", "merge"]
+__all__ = ["Booked", "Entry", "LedgerStore", "merge"]
 
 
 class Entry(msgspec.Struct):
@@ -27,6 +27,20 @@ class Entry(msgspec.Struct):
 
     intent: Intent | None = None
     settlement: Settlement | None = None
+
+
+class Booked(msgspec.Struct, frozen=True):
+    """A settled attempt with its generation. `cost` in nano-dollars, `at` (ns) is when it was made."""
+
+    generation: str
+    attempt: str
+    at: int
+    model: str
+    cost: int
+    prompt: int
+    completion: int
+    cached: int
+    reasoning: int
 
 
 def merge(records: Iterable[Record]) -> dict[str, Entry]:
@@ -91,6 +105,34 @@ class LedgerStore:
         async with self._database.read() as connection:
             return set((await connection.execute(query)).scalars())
 
+    async def booked(self, start: int, end: int) -> dict[str, Booked]:
+        """What is settled of the attempts made between two instants (ns) and has a generation, by generation."""
+        columns = (
+            spend.c.generation,
+            spend.c.attempt,
+            spend.c.at,
+            sa.func.coalesce(spend.c.served_model, spend.c.model),
+            spend.c.cost,
+            *(spend.c[name] for name in ("prompt_tokens", "completion_tokens", "cached_tokens", "reasoning_tokens")),
+        )
+        settled = sa.and_(spend.c.state == "settled", spend.c.generation.is_not(None))
+        query = sa.select(*columns).where(settled, spend.c.at >= start, spend.c.at < end)
+        async with self._database.read() as connection:
+            rows = (await connection.execute(query)).all()
+        return {row[0]: Booked(*row) for row in rows}
+
+    async def unsettled(self, start: int, end: int) -> set[str]:
+        """The attempts made between two instants (ns) whose cost is not confirmed."""
+        query = sa.select(spend.c.attempt).where(spend.c.state != "settled", spend.c.at >= start, spend.c.at < end)
+        async with self._database.read() as connection:
+            return set((await connection.execute(query)).scalars())
+
+    async def total(self) -> int:
+        """All that was ever booked (nano-dollars)."""
+        query = sa.select(sa.func.coalesce(sa.func.sum(spend.c.cost), 0)).where(spend.c.state == "settled")
+        async with self._database.read() as connection:
+            return int((await connection.execute(query)).scalar_one())
+
     async def seed(
         self, level: Level, owner: str, period: Period, window: int, until: int
     ) -> tuple[int, list[tuple[str, int]]]:
@@ -111,6 +153,15 @@ class LedgerStore:
         query = sa.select(spend.c.attempt, spend.c.cost).where(spend.c.attempt.in_(attempts))
         async with self._database.read() as connection:
             return {row.attempt: row.cost for row in await connection.execute(query)}
+
+    async def of_request(self, organization: str, key: str, request: str, since: int) -> tuple[int, bool]:
+        """What the attempts cost that a key's request has made since an instant, and whether that is all of it."""
+        query = sa.select(spend.c.cost).where(
+            spend.c.request == request, spend.c.organization == organization, spend.c.key == key, spend.c.at >= since
+        )
+        async with self._database.read() as connection:
+            costs = list((await connection.execute(query)).scalars())
+        return sum(cost or 0 for cost in costs), None not in costs
 
 
 _LEVELS = {

@@ -29,8 +29,10 @@ __all__ = [
     "SchemaError",
     "audit",
     "audit_head",
+    "cache_lessons",
     "conversation_turns",
     "flags",
+    "idempotency",
     "keys",
     "migrate",
     "organizations",
@@ -224,6 +226,42 @@ conversation_turns = sa.Table(
     sa.Index("conversation_turns_at", "at"),
 )
 
+idempotency = sa.Table(
+    "idempotency",
+    METADATA,
+    sa.Column("key", sa.LargeBinary(32), primary_key=True),
+    sa.Column("organization", sa.Text, nullable=False),
+    sa.Column("owner", sa.Text, nullable=False),
+    sa.Column("fingerprint", sa.LargeBinary(32), nullable=False),
+    sa.Column("request", sa.Text, nullable=False),
+    sa.Column("instance", sa.Text, nullable=False),
+    sa.Column("at", sa.BigInteger, nullable=False),
+    sa.Column("expires", sa.BigInteger, nullable=False, index=True),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("answer", sa.LargeBinary),
+    sa.Column("size", sa.BigInteger, nullable=False),
+    sa.Index("idempotency_organization_at", "organization", "at"),
+)
+
+
+# What the semantic cache has learned (sophia.stores.lessons); counts only.
+cache_lessons = sa.Table(
+    "cache_lessons",
+    METADATA,
+    sa.Column("organization", sa.Text, primary_key=True),
+    sa.Column("unit", sa.Text, primary_key=True),
+    sa.Column("model", sa.Text, nullable=False),
+    sa.Column("changed", sa.BigInteger, nullable=False, index=True),
+    sa.Column("checks", sa.JSON, nullable=False),
+    sa.Column("wrong", sa.JSON, nullable=False),
+    sa.Column("served", sa.Integer, nullable=False),
+    sa.Column("watched", sa.BigInteger, nullable=False),
+    sa.Column("watched_wrong", sa.BigInteger, nullable=False),
+    sa.Column("alarm", sa.Double, nullable=False),
+    sa.Column("episode", sa.BigInteger, nullable=False),
+    sa.Column("failures", sa.BigInteger, nullable=False),
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Migration:
@@ -238,7 +276,20 @@ def _add_instances(connection: Connection) -> None:
     instances.create(connection, checkfirst=True)
 
 
-MIGRATIONS: tuple[Migration, ...] = (Migration(1, 1, METADATA.create_all), Migration(2, 1, _add_instances))
+def _add_idempotency(connection: Connection) -> None:
+    idempotency.create(connection, checkfirst=True)
+
+
+def _add_cache_lessons(connection: Connection) -> None:
+    cache_lessons.create(connection, checkfirst=True)
+
+
+MIGRATIONS: tuple[Migration, ...] = (
+    Migration(1, 1, METADATA.create_all),
+    Migration(2, 1, _add_instances),
+    Migration(3, 1, _add_idempotency),
+    Migration(4, 1, _add_cache_lessons),
+)
 
 
 async def migrate(database: Database, migrations: Sequence[Migration] = MIGRATIONS) -> int:

@@ -101,11 +101,11 @@ class RedisVectors:
         last = self._seen.get(place)
         async with answering(self._timeout):
             news = await self._client.xrange(_stream(organization, partition), min=b"(" + last if last else "-")
-        for _, fields in news:
-            vector = np.frombuffer(fields[b"v"], "<f2").astype(np.float32)
-            expires = int(fields[b"e"])
-            if expires > now:
-                await self._local.add(organization, partition, fields[b"k"], vector, expires, now)
+        fresh = [(fields[b"k"], fields[b"v"], int(fields[b"e"])) for _, fields in news if int(fields[b"e"]) > now]
+        if fresh:
+            keys, packed, expires = zip(*fresh, strict=True)
+            vectors = np.frombuffer(b"".join(packed), "<f2").reshape(len(fresh), -1).astype(np.float32)
+            await self._local.extend(organization, partition, keys, vectors, expires, now)
         if news:  # only now: what the partition itself pushed out while it was read is not read again at once
             self._seen[place] = news[-1][0]
             self._seen.move_to_end(place)

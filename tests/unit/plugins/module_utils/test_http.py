@@ -187,6 +187,8 @@ def test_an_answer_that_is_not_json(script, clock):
     assert caught.value.ambiguous
     script.reply(200, b"a 1\n")
     assert make(script, clock).request("GET", "metrics", text=True).body == "a 1\n"
+    script.reply(200, b'{"a":\xff}')
+    assert make(script, clock).request("GET", "keys", undecoded=True).body == b'{"a":\xff}'
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import stat
 import pytest
 
 from ansible_collections.sophia.platform.plugins.module_utils._gateway import api as api_module
-from ansible_collections.sophia.platform.plugins.modules import feature_flag, feature_flag_info, tenancy, tenancy_info
+from ansible_collections.sophia.platform.plugins.modules import feature_flag, feature_flag_info, spend_match_info, tenancy, tenancy_info
 
 TARGETS = pathlib.Path(__file__).parents[3] / "integration" / "targets"
 
@@ -137,6 +137,13 @@ def test_the_gateways_refusal_is_told_with_its_code_and_without_the_key(run, gat
     assert "cannot be read" in ended.result["msg"]
     secret = gateway.admin_key
     assert secret not in run(tenancy_info, admin_key=secret, admin_key_file=None).output
+
+
+def test_the_match_of_a_day_says_what_it_lacks(run):
+    ended = run(spend_match_info)
+    assert ended.failed and ended.result["failure"]["code"] == "management_key_missing"
+    ended = run(spend_match_info, day="yesterday")
+    assert ended.failed and ended.result["failure"]["status"] == 400
 
 
 def test_one_flag_is_changed_and_no_other_touched(run, gateway, tmp_path):

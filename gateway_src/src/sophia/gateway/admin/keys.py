@@ -123,22 +123,22 @@ async def delete_key(call: NamedDependency[Call], key_id: PathId) -> None:
 
 @post("/{key_id:str}/disable", status_code=200)
 async def disable_key(call: NamedDependency[Call], key_id: PathId) -> KeyView:
-    """Kill switch: the key does not work from now on."""
-    return await _update(call, key_id, KeyChange(disabled=True))
+    """Kill switch: the key does not work from now on, anywhere, and what runs is stopped."""
+    return await _update(call, key_id, KeyChange(disabled=True), "disable")
 
 
 @post("/{key_id:str}/enable", status_code=200)
 async def enable_key(call: NamedDependency[Call], key_id: PathId) -> KeyView:
     """Undo the kill switch."""
-    return await _update(call, key_id, KeyChange(disabled=False))
+    return await _update(call, key_id, KeyChange(disabled=False), "enable")
 
 
-async def _update(call: Call, key_id: str, change: KeyChange) -> KeyView:
+async def _update(call: Call, key_id: str, change: KeyChange, action: str = "update") -> KeyView:
     before = await call.fetch(Key, key_id, Action.KEY_UPDATE)
     fields: dict[str, Any] = fields_of(change)
     await _check_grant(call, before, change, fields.get("scopes", before.scopes) - before.scopes)
     record = await call.services.registry.update(
-        call.actor, Key, key_id, lambda before: msgspec.structs.replace(before, **fields)
+        call.actor, Key, key_id, lambda before: msgspec.structs.replace(before, **fields), action=action
     )
     return key_view(record)
 

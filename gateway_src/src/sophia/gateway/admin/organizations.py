@@ -64,21 +64,27 @@ async def delete_organization(call: NamedDependency[Call], organization_id: Path
 
 @post("/{organization_id:str}/disable", status_code=200)
 async def disable_organization(call: NamedDependency[Call], organization_id: PathId) -> OrganizationView:
-    """Kill switch: no key of the organisation works from now on."""
-    return await _update(call, organization_id, OrganizationChange(disabled=True))
+    """Kill switch: no key of the organisation works from now on, anywhere, and what runs is stopped."""
+    return await _update(call, organization_id, OrganizationChange(disabled=True), "disable")
 
 
 @post("/{organization_id:str}/enable", status_code=200)
 async def enable_organization(call: NamedDependency[Call], organization_id: PathId) -> OrganizationView:
     """Undo the kill switch."""
-    return await _update(call, organization_id, OrganizationChange(disabled=False))
+    return await _update(call, organization_id, OrganizationChange(disabled=False), "enable")
 
 
-async def _update(call: Call, organization_id: str, change: OrganizationChange) -> OrganizationView:
+async def _update(
+    call: Call, organization_id: str, change: OrganizationChange, action: str = "update"
+) -> OrganizationView:
     await call.fetch(Organization, organization_id, Action.ORGANIZATION_UPDATE)
     fields = fields_of(change)
     record = await call.services.registry.update(
-        call.actor, Organization, organization_id, lambda before: msgspec.structs.replace(before, **fields)
+        call.actor,
+        Organization,
+        organization_id,
+        lambda before: msgspec.structs.replace(before, **fields),
+        action=action,
     )
     return organization_view(record)
 

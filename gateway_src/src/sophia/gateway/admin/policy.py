@@ -44,6 +44,8 @@ class Action(enum.StrEnum):
     AUDIT_READ = "audit.read"
     AUDIT_VERIFY = "audit.verify"
     USAGE_READ = "usage.read"
+    SPEND_MATCH = "spend.match"
+    CACHE_READ = "cache.read"
     CACHE_PURGE = "cache.purge"
     ME_READ = "me.read"
 
@@ -107,6 +109,8 @@ _TABLE: Mapping[Action, tuple[Reach, Reach, Reach]] = {
     Action.AUDIT_READ: (_ALL, _ORGANIZATION, _NOTHING),
     Action.AUDIT_VERIFY: (_ALL, _NOTHING, _NOTHING),
     Action.USAGE_READ: (_ALL, _ORGANIZATION, _OWN),
+    Action.SPEND_MATCH: (_ALL, _NOTHING, _NOTHING),
+    Action.CACHE_READ: (_ALL, _ORGANIZATION, _NOTHING),
     Action.CACHE_PURGE: (_ALL, _ORGANIZATION, _NOTHING),
     Action.ME_READ: (_ALL, _ALL, _ALL),
 }

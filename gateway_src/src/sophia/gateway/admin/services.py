@@ -6,6 +6,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import date
 from typing import Protocol, TypeVar
 
 from litestar import Request
@@ -13,6 +14,7 @@ from litestar.datastructures import State
 
 from sophia.errors import Forbidden, NotFound
 from sophia.gateway.admin.policy import Action, Reach, Resource, Verdict, allowed, reach
+from sophia.gateway.match import Match
 from sophia.stores.audit import Actor, Audit
 from sophia.stores.database import Database
 from sophia.stores.flags import Flags
@@ -20,7 +22,7 @@ from sophia.stores.model import Level, Principal
 from sophia.stores.registry import LEVELS, Key, Organization, Record, Registry, Team, User, not_found
 from sophia.stores.tenancy import Tenancy
 
-__all__ = ["Call", "Purge", "Services", "provide_call"]
+__all__ = ["Call", "MatchDay", "Purge", "Services", "provide_call"]
 
 R = TypeVar("R", bound=Record)
 
@@ -29,6 +31,12 @@ class Purge(Protocol):
     """Drop cached answers, all that meet every criterion given; returns how many were dropped."""
 
     async def __call__(self, *, organization: str | None, model: str | None, tag: str | None) -> int: ...
+
+
+class MatchDay(Protocol):
+    """Compare the ledger of a UTC day (yesterday if None) with OpenRouter's account."""
+
+    async def __call__(self, day: date | None) -> Match: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +49,7 @@ class Services:
     flags: Flags
     audit: Audit
     purge: Purge
+    match: MatchDay
     clock: Callable[[], int] = time.time_ns
 
 

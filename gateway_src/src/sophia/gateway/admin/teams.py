@@ -62,21 +62,21 @@ async def delete_team(call: NamedDependency[Call], team_id: PathId) -> None:
 
 @post("/{team_id:str}/disable", status_code=200)
 async def disable_team(call: NamedDependency[Call], team_id: PathId) -> TeamView:
-    """Kill switch: no key of the team's users works from now on."""
-    return await _update(call, team_id, TeamChange(disabled=True))
+    """Kill switch: no key of the team's users works from now on, anywhere, and what runs is stopped."""
+    return await _update(call, team_id, TeamChange(disabled=True), "disable")
 
 
 @post("/{team_id:str}/enable", status_code=200)
 async def enable_team(call: NamedDependency[Call], team_id: PathId) -> TeamView:
     """Undo the kill switch."""
-    return await _update(call, team_id, TeamChange(disabled=False))
+    return await _update(call, team_id, TeamChange(disabled=False), "enable")
 
 
-async def _update(call: Call, team_id: str, change: TeamChange) -> TeamView:
+async def _update(call: Call, team_id: str, change: TeamChange, action: str = "update") -> TeamView:
     await call.fetch(Team, team_id, Action.TEAM_UPDATE)
     fields = fields_of(change)
     record = await call.services.registry.update(
-        call.actor, Team, team_id, lambda before: msgspec.structs.replace(before, **fields)
+        call.actor, Team, team_id, lambda before: msgspec.structs.replace(before, **fields), action=action
     )
     return team_view(record)
 

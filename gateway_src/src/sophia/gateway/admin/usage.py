@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""`/admin/v1/usage` and `/admin/v1/spend`: what was used, what it cost, and what is not settled yet.
+"""`/admin/v1/usage` and `/admin/v1/spend`: what was used, what it cost, what is not settled yet, and the daily match.
 
 A request's attempts count where and when they were sent. Costs are those that OpenRouter has confirmed; the rest is
 shown as `unsettled`, at what is reserved for it.
@@ -8,7 +8,7 @@ shown as `unsettled`, at what is reserved for it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Annotated, Any, Literal
 
 import sqlalchemy as sa
@@ -18,9 +18,21 @@ from litestar.params import QueryParameter
 
 from sophia.errors import BadRequest
 from sophia.gateway.admin.paging import FilterId, Limit, cut
-from sophia.gateway.admin.policy import Action
+from sophia.gateway.admin.policy import Action, Resource
 from sophia.gateway.admin.services import Call
-from sophia.gateway.admin.views import UnsettledPage, UnsettledView, Usage, UsageRow, moment, money, nanoseconds
+from sophia.gateway.admin.views import (
+    DifferenceView,
+    MatchView,
+    ModelSumView,
+    UnsettledPage,
+    UnsettledView,
+    Usage,
+    UsageRow,
+    moment,
+    money,
+    nanoseconds,
+)
+from sophia.gateway.match import Difference, Match, ModelSum
 from sophia.stores.model import Account, Level, Period, window_start
 from sophia.stores.schema import spend
 
@@ -36,8 +48,10 @@ To = Annotated[
 ]
 FilterModel = Annotated[str | None, QueryParameter(max_length=200, pattern="^[^\\u0000-\\u001f]*$")]
 AttemptCursor = Annotated[str | None, QueryParameter(max_length=64, pattern="^[0-9a-z_]*$")]
+Day = Annotated[date | None, QueryParameter(description="A UTC day (default: yesterday)")]
 Groups = Annotated[int, QueryParameter(ge=1, le=1000, description="Groups at most")]
 
+_SHOWN = 200
 _DAY = 86_400_000_000_000
 _SETTLED = spend.c.state == "settled"
 _COLUMNS = {
@@ -85,6 +99,13 @@ async def list_unsettled(
         rows = (await connection.execute(query)).mappings().all()
     shown, following = cut(rows, limit, lambda row: str(row["attempt"]))
     return UnsettledPage([_unsettled(row) for row in shown], following)
+
+
+@get("/spend/match")
+async def match_day(call: NamedDependency[Call], day: Day = None) -> MatchView:
+    """Compare the ledger of a day with OpenRouter's account, generation by generation. It may take a minute."""
+    call.require(Action.SPEND_MATCH, Resource())
+    return _match(await call.services.match(day))
 
 
 async def spent(call: Call, account: Account) -> int:
@@ -141,6 +162,53 @@ def _unsettled(row: sa.RowMapping) -> UnsettledView:
     return UnsettledView(**fields | {"at": moment(row["at"]), "reserved": money(row["reserved"])})
 
 
+def _match(found: Match) -> MatchView:
+    return MatchView(
+        day=found.day.isoformat(),
+        ok=found.ok,
+        over=found.over,
+        generations=found.generations,
+        booked=money(found.booked),
+        billed=money(found.billed),
+        drift=money(found.drift),
+        unsettled=found.unsettled,
+        foreign=found.foreign,
+        foreign_cost=money(found.foreign_cost),
+        unexamined=found.unexamined,
+        activity=_money(found.activity),
+        account=_money(found.account),
+        ledger=money(found.ledger),
+        different=len(found.differences),
+        models=[_model_sum(each) for each in found.models],
+        differences=[_difference(each) for each in found.differences[:_SHOWN]],
+    )
+
+
+def _model_sum(each: ModelSum) -> ModelSumView:
+    return ModelSumView(
+        model=each.model,
+        generations=each.generations,
+        booked=money(each.booked),
+        billed=money(each.billed),
+        recounted=_money(each.recounted),
+    )
+
+
+def _difference(each: Difference) -> DifferenceView:
+    return DifferenceView(
+        kind=each.kind,
+        generation=each.generation,
+        attempt=each.attempt,
+        model=each.model,
+        booked=_money(each.booked),
+        billed=_money(each.billed),
+    )
+
+
+def _money(amount: int | None) -> str | None:
+    return None if amount is None else money(amount)
+
+
 def _instant(text: str, param: str) -> int:
     try:
         at = datetime.fromisoformat(text)
@@ -151,4 +219,4 @@ def _instant(text: str, param: str) -> int:
     return nanoseconds(at if at.tzinfo is not None else at.replace(tzinfo=UTC), param)
 
 
-router = Router("/", route_handlers=[get_usage, list_unsettled], tags=["usage"])
+router = Router("/", route_handlers=[get_usage, list_unsettled, match_day], tags=["usage"])

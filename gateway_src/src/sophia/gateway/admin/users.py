@@ -66,23 +66,23 @@ async def delete_user(call: NamedDependency[Call], user_id: PathId) -> None:
 
 @post("/{user_id:str}/disable", status_code=200)
 async def disable_user(call: NamedDependency[Call], user_id: PathId) -> UserView:
-    """Kill switch: no key of the user works from now on."""
-    return await _update(call, user_id, UserChange(disabled=True))
+    """Kill switch: no key of the user works from now on, anywhere, and what runs is stopped."""
+    return await _update(call, user_id, UserChange(disabled=True), "disable")
 
 
 @post("/{user_id:str}/enable", status_code=200)
 async def enable_user(call: NamedDependency[Call], user_id: PathId) -> UserView:
     """Undo the kill switch."""
-    return await _update(call, user_id, UserChange(disabled=False))
+    return await _update(call, user_id, UserChange(disabled=False), "enable")
 
 
-async def _update(call: Call, user_id: str, change: UserChange) -> UserView:
+async def _update(call: Call, user_id: str, change: UserChange, action: str = "update") -> UserView:
     before = await call.fetch(User, user_id, Action.USER_UPDATE)
     if change.role is not UNSET:
         call.require(Action.USER_UPDATE, replace(await call.resource(before), role=change.role))
     fields = fields_of(change)
     record = await call.services.registry.update(
-        call.actor, User, user_id, lambda before: msgspec.structs.replace(before, **fields)
+        call.actor, User, user_id, lambda before: msgspec.structs.replace(before, **fields), action=action
     )
     return user_view(record)
 

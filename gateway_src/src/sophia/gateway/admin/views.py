@@ -319,6 +319,56 @@ class Usage(Struct, frozen=True):
     data: list[UsageRow]
 
 
+class DifferenceView(Struct, frozen=True, kw_only=True):
+    """A generation that is not booked as it was billed: not_booked, not_billed, cost or tokens. Amounts in USD, null
+    where a side does not have it."""
+
+    kind: str
+    generation: str
+    attempt: str | None
+    model: str
+    booked: str | None
+    billed: str | None
+
+
+class ModelSumView(Struct, frozen=True, kw_only=True):
+    """One model's day in USD. `recounted`: the booked tokens at the catalogue's list price, null without one."""
+
+    model: str
+    generations: int
+    booked: str
+    billed: str
+    recounted: str | None
+
+
+class MatchView(Struct, frozen=True, kw_only=True):
+    """The three-way match of a UTC day; amounts in USD.
+
+    `ok`: nothing is booked wrongly. `drift`: what is. `over`: the day has ended. `unsettled`: attempts that
+    reconciliation has in hand. `foreign`: generations that others made with the account; `unexamined`: those that
+    could not be told. `activity`: OpenRouter's own sum of the day; `account` and `ledger`: all that was ever used,
+    and booked. `differences` has the first 200 of `different`.
+    """
+
+    day: str
+    ok: bool
+    over: bool
+    generations: int
+    booked: str
+    billed: str
+    drift: str
+    unsettled: int
+    foreign: int
+    foreign_cost: str
+    unexamined: int
+    activity: str | None
+    account: str | None
+    ledger: str
+    different: int
+    models: list[ModelSumView]
+    differences: list[DifferenceView]
+
+
 class UnsettledView(Struct, frozen=True, kw_only=True):
     """An attempt whose cost is not confirmed yet."""
 
@@ -340,6 +390,37 @@ class UnsettledPage(Struct, frozen=True):
     """Unsettled attempts; `next` is the cursor of the following page, null on the last."""
 
     data: list[UnsettledView]
+    next: str | None
+
+
+class LessonView(Struct, frozen=True, kw_only=True):
+    """What the semantic cache has learned of one unit (an opaque partition, or a model).
+
+    Near answers are served from `threshold` on; null while all are only checked. `checks` and `wrong` count by band
+    of similarity (lower edges in `bands`) before the band is served, `watched` and `watched_wrong` over all that is
+    served; `at_most` is the 95 % upper limit of the share of wrong answers among these. `episode` counts beginnings,
+    `failures` how often the threshold was given up.
+    """
+
+    organization: str
+    unit: str
+    model: str
+    threshold: float | None
+    bands: list[float]
+    checks: list[int]
+    wrong: list[int]
+    watched: int
+    watched_wrong: int
+    at_most: float
+    episode: int
+    failures: int
+    changed_at: datetime
+
+
+class LessonPage(Struct, frozen=True):
+    """What the semantic cache has learned; `next` is the cursor of the following page, null on the last."""
+
+    data: list[LessonView]
     next: str | None
 
 

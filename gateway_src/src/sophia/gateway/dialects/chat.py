@@ -73,7 +73,7 @@ class _Choice(msgspec.Struct):
     message: _Message | None = None
     delta: _Message | None = None
     finish_reason: str | None = None
-    error: msgspec.Raw = msgspec.Raw()
+    error: Any = None
 
 
 class _Answer(msgspec.Struct):
@@ -82,7 +82,7 @@ class _Answer(msgspec.Struct):
     provider: str | None = None
     choices: list[_Choice] | None = None
     usage: _Usage | None = None
-    error: msgspec.Raw = msgspec.Raw()
+    error: Any = None
 
 
 class _StreamOptions(msgspec.Struct):
@@ -166,7 +166,7 @@ class Chat:
         choices = answer.choices or []
         first = choices[0] if choices else _Choice()
         message = first.message or _Message()
-        failed = given(answer.error) or not choices or any(_broken(choice) for choice in choices)
+        failed = answer.error is not None or not choices or any(_broken(choice) for choice in choices)
         return Result(
             generation=answer.id,
             model=answer.model,
@@ -185,9 +185,13 @@ class Chat:
             return Piece(PieceKind.DONE)
         answer = _decode(event.data)
         choices = answer.choices or []
+        if len(choices) == 1 and answer.usage is None and answer.error is None:
+            text = _plain(choices[0])
+            if text is not None:
+                return Piece(PieceKind.CONTENT, answer.id, answer.model, answer.provider, text)
         finish = next((choice.finish_reason for choice in choices if choice.finish_reason), None)
         delta = choices[0].delta if choices else None
-        if given(answer.error) or any(_broken(choice) for choice in choices):
+        if answer.error is not None or any(_broken(choice) for choice in choices):
             kind = PieceKind.ERROR
         elif finish is not None:
             kind = PieceKind.FINISH
@@ -236,7 +240,15 @@ def _decode(data: bytes) -> _Answer:
 
 
 def _broken(choice: _Choice) -> bool:
-    return given(choice.error) or choice.finish_reason == "error"
+    return choice.error is not None or choice.finish_reason == "error"
+
+
+def _plain(choice: _Choice) -> str | None:
+    """The text of a choice that has text and nothing else to say, as nearly all of a stream's do."""
+    delta = choice.delta
+    if delta is None or choice.finish_reason is not None or choice.error is not None:
+        return None
+    return delta.content if delta.content and isinstance(delta.content, str) else None
 
 
 CHAT = Chat()

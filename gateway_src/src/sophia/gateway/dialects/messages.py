@@ -129,6 +129,7 @@ class Messages:
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise ValueError(str(error)) from error
         blocks = message.content or []
+        nothing = not blocks and message.stop_reason is None
         return Result(
             generation=None,
             model=message.model,
@@ -137,7 +138,7 @@ class Messages:
             finish=message.stop_reason,
             text="".join(block.text or "" for block in blocks),
             tool_calls=any(block.type == "tool_use" for block in blocks),
-            failed=message.type == "error" or given(message.error) or message.content is None,
+            failed=message.type == "error" or given(message.error) or nothing,
         )
 
     def piece(self, event: Event) -> Piece:

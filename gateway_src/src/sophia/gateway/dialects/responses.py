@@ -78,6 +78,11 @@ class _Answer(msgspec.Struct):
     def broken(self) -> bool:
         return self.status == "failed" or given(self.error)
 
+    def empty(self) -> bool:
+        """Nothing came, not even thoughts that used up the output."""
+        spent = self.usage is not None and self.usage.output_tokens
+        return not self.output and (self.status == "completed" or not spent)
+
     def finish(self) -> str | None:
         if self.status == "completed":
             return "stop"
@@ -162,7 +167,7 @@ class Responses:
             finish=answer.finish(),
             text=text,
             tool_calls=any(item.type == "function_call" for item in items),
-            failed=answer.broken() or answer.status is None,
+            failed=answer.broken() or answer.status is None or answer.empty(),
         )
 
     def piece(self, event: Event) -> Piece:

@@ -69,15 +69,20 @@ def vector_out(value: Any) -> Any:
     """A vector, or vectors by name, for the wire."""
     if isinstance(value, list):
         if value and isinstance(value[0], list):
-            return [np.array(row, dtype=np.float32) for row in value]
-        return np.array(value, dtype=np.float32)
+            return [_floats(row) for row in value]
+        return _floats(value)
     if isinstance(value, dict):
         # The unnamed vector beside named ones has no place in the server's answer but the empty name.
         return {name: vector_out(item) for name, item in sorted(value.items())}
     if isinstance(value, edge.SparseVector):
         order = sorted(zip(value.indices, value.values, strict=True))
-        return {"indices": [i for i, _ in order], "values": np.array([v for _, v in order], dtype=np.float32)}
+        return {"indices": [i for i, _ in order], "values": _floats([v for _, v in order])}
     return value
+
+
+def _floats(values: list[float]) -> Any:
+    """32-bit floats for the encoder, which writes them as the server does; faster than `np.array`."""
+    return np.fromiter(values, np.float32, len(values))
 
 
 def json_id(value: Any) -> int | str:

@@ -16,10 +16,13 @@ import asyncio
 import pathlib
 import socket
 import sys
+from datetime import date
 
 import uvicorn
 
+from sophia.errors import BadRequest
 from sophia.gateway.admin import Services, create_admin
+from sophia.gateway.match import Match
 from sophia.stores.audit import Audit
 from sophia.stores.changes import Changes
 from sophia.stores.database import open_database
@@ -27,6 +30,10 @@ from sophia.stores.flags import Flags
 from sophia.stores.registry import Registry
 from sophia.stores.schema import migrate
 from sophia.stores.tenancy import Tenancy
+
+
+async def match(day: date | None) -> Match:
+    raise BadRequest("management_key_missing", "there is no OpenRouter behind this API")
 
 
 async def purge(**criteria: str | None) -> int:
@@ -45,7 +52,7 @@ async def serve(folder: pathlib.Path) -> None:
     changes.follow(flags.refresh)
     await tenancy.load()
     await flags.load()
-    app = create_admin(Services(database, Registry(database, audit, changes), tenancy, flags, audit, purge))
+    app = create_admin(Services(database, Registry(database, audit, changes), tenancy, flags, audit, purge, match))
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()

@@ -2,11 +2,12 @@
 # Copyright (c) 2026, the sophia.platform authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Start a gateway in the background, with an upstream that is not there; print its URL once its API answers.
+"""Start a gateway in the background; print its URL once its API answers.
 
-usage: start.py FOLDER
+usage: start.py FOLDER [UPSTREAM]
 
-FOLDER must hold ``admin_key``; it gets the configuration, a flags file, the state, the log and ``pid``. If ``sophia`` is
+UPSTREAM is OpenRouter's base URL; without it there is none. FOLDER must hold ``admin_key`` and may hold
+``management_key``; it gets the configuration, a flags file, the state, the log and ``pid``. If ``sophia`` is
 not installed, it is run from the source of the tree this file is in.
 """
 
@@ -23,6 +24,7 @@ import urllib.error
 import urllib.request
 
 SECONDS = 60
+NOWHERE = "http://127.0.0.1:9/api/v1"
 CONFIGURATION = """\
 listen: 127.0.0.1:{port}
 metrics_listen: 127.0.0.1:0
@@ -30,7 +32,7 @@ state_dir: state
 admin_key_file: admin_key
 flags_file: flags.yml
 upstream:
-  base_url: http://127.0.0.1:9/api/v1
+  base_url: {upstream}
   key_files: {{primary: upstream_key}}
 """
 
@@ -66,7 +68,10 @@ def answers(url: str, key: str) -> bool:
 def main() -> None:
     folder = pathlib.Path(sys.argv[1]).absolute()
     port = free_port()
-    write(folder / "gateway.yml", CONFIGURATION.format(port=port))
+    configuration = CONFIGURATION.format(port=port, upstream=sys.argv[2] if len(sys.argv) > 2 else NOWHERE)
+    if (folder / "management_key").exists():
+        configuration += "  management_key_file: management_key\n"
+    write(folder / "gateway.yml", configuration)
     write(folder / "flags.yml", "flags:\n  from_file: {enabled: true}\n")
     write(folder / "upstream_key", "sk-or-v1-" + "0" * 64)
     command, environ = ["sophia"], {}

@@ -22,7 +22,7 @@ from ansible_collections.sophia.platform.plugins.module_utils._errors import (
 )
 from ansible_collections.sophia.platform.plugins.module_utils._qdrant import model, verify
 from ansible_collections.sophia.platform.plugins.module_utils._qdrant.copying import lay, range_size
-from ansible_collections.sophia.platform.plugins.module_utils._qdrant.journal import Story
+from ansible_collections.sophia.platform.plugins.module_utils._qdrant.journal import Range, Story
 from ansible_collections.sophia.platform.plugins.module_utils._qdrant.model import Collection
 from ansible_collections.sophia.platform.plugins.module_utils._qdrant.page import Page, below
 from ansible_collections.sophia.platform.plugins.module_utils._qdrant.plan import Seen, Wanted, plan
@@ -206,12 +206,21 @@ def test_ranges_have_a_bearable_size():
     assert range_size(100_000_000, 2) == 50_000
 
 
+def test_samples_are_spread_over_the_ranges():
+    ranges = [Range("eu", number, number + 1, 1) for number in range(32)]
+    places = verify.sample(ranges, 20)
+    assert len(set(places)) == 20
+    assert places[0] == ("eu", 0) and places[-1][1] >= 30
+    assert verify.sample(ranges, 99) == [("eu", number) for number in range(32)]
+    assert verify.sample(ranges, 0) == verify.sample([], 5) == []
+
+
 def test_pages_grow_and_shrink():
     size = Size(target=10_000)
     for _number in range(10):
-        size.saw(Page("x" * 100 * size.points, next=1), size.points)
+        size.saw(Page(b"x" * 100 * size.points, next=1), size.points)
     assert size.points == 100
-    size.saw(Page("x" * 50_000 * size.points, next=1), size.points)
+    size.saw(Page(b"x" * 50_000 * size.points, next=1), size.points)
     assert size.points == 1
     asked = []
 

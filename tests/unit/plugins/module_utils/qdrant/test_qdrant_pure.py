@@ -115,10 +115,36 @@ def test_a_page_is_what_stands_between_the_brackets(seed, ascii_only):
     text = json.dumps({"result": {"points": points, "next_page_offset": following}, "status": "ok", "time": 0.1}, ensure_ascii=ascii_only)
     if rng.random() < 0.5:
         text = json.dumps(json.loads(text), separators=(",", ":"))
-    read = page.read(text)
+    read = page.read(text.encode())
     assert (read.points(), read.next) == (points, following)
     assert read.empty == (not points)
-    assert json.loads("[" + page.written(points) + "]") == points
+    assert json.loads(b"[" + page.written(points) + b"]") == points
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_a_page_is_cut_into_its_points_before_an_end(seed):
+    rng = random.Random(seed)
+    points = sorted((point(rng) for _number in range(8)), key=lambda item: page.order(item["id"]))
+    shown = [shuffled(rng, item) if rng.random() < 0.5 else {"id": item["id"], **item} for item in points]
+    space = rng.choice(["", " ", "\n\t"])
+    raw = f",{space}".join(json.dumps(item, ensure_ascii=rng.random() < 0.5, indent=rng.choice([None, 1])) for item in shown)
+    end = rng.choice([None, *(item["id"] for item in points)])
+    found = page.Page(raw.encode(), None).before(end)
+    assert [json.loads(piece) for piece in found.values()] == [item for item in points if page.below(item["id"], end)]
+    assert list(found) == [item["id"] for item in points if page.below(item["id"], end)]
+    assert all(piece in raw.encode() for piece in found.values())
+
+
+def test_points_that_are_not_json_are_refused():
+    whole = b'{"id":1,"payload":{"a":"}"}},{"id":2}'
+    assert list(page.Page(whole, None).before(None)) == [1, 2]
+    assert page.Page(b" ", None).before(None) == {}
+    strange = [b'{"payload":nonsense,"id":1}', b'{"payload":"\xff","id":1}', b"7", b'{"id":1}{"id":2}', b'{"id":1},{"id":2},', b'}{"id":1}']
+    for raw in [whole[:cut] for cut in range(1, len(whole)) if cut != whole.index(b",{")] + strange:
+        with pytest.raises(BadResponse):
+            page.Page(raw, None).before(None)
+    with pytest.raises(BadResponse):
+        page.Page(whole[:-1], None).points()
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -133,19 +159,19 @@ def test_a_page_with_members_in_another_order_is_decoded(seed):
         {"usage": usage, "result": {"points": points, "next_page_offset": 9}},
     ]
     for answer in answers:
-        read = page.read(json.dumps(answer))
+        read = page.read(json.dumps(answer).encode())
         assert (read.points(), read.next) == (points, 9)
 
 
 def test_an_answer_without_points_is_refused():
     for text in ("", "[]", '{"result":null}', '{"result":{"points":[', '{"status":{"error":"x"}}'):
         with pytest.raises(BadResponse):
-            page.read(text)
+            page.read(text.encode())
 
 
 def test_an_upsert_has_what_belongs_to_a_point():
     points = [{"id": 1, "vector": [1.0], "payload": {"a": 1}, "shard_key": "eu", "order_value": 3}, {"id": 2, "vector": {}, "payload": {}}]
-    assert json.loads("[" + page.upserted(points) + "]") == [{"id": 1, "vector": [1.0], "payload": {"a": 1}}, {"id": 2, "vector": {}, "payload": {}}]
+    assert json.loads(b"[" + page.upserted(points) + b"]") == [{"id": 1, "vector": [1.0], "payload": {"a": 1}}, {"id": 2, "vector": {}, "payload": {}}]
 
 
 def test_ids_are_ordered_as_the_server_orders_them():

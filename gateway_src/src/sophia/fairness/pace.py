@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How fast the backends get through what they are given, so that a wait can be told before it is waited."""
+"""How fast requests get through the places that they are given, so that a wait can be told before it is waited."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ __all__ = ["Pace"]
 
 
 class Pace:
-    """The tokens per second of one place at a backend, over the last requests (`memory` of them count most).
+    """The tokens per second of one place, over the last requests (`memory` of them count most).
 
     With every place taken, places times this is what gets done (Little's law). From quieter times it promises too much
     rather than too little, since a server works on one request faster than on many: nobody is refused for nothing.

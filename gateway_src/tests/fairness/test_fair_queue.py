@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from sophia.router.queue import Entry, FairQueue
+from sophia.fairness.queue import Entry, FairQueue
 
 unhurried = settings(deadline=None)
 
