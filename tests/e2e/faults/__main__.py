@@ -63,8 +63,8 @@ def _report(rows: list[Row]) -> str:
         f"All gateways have {PATIENCE:g} s to an answer's head and between two pieces; a request has {DEADLINE:g} s.",
         "",
         "| gateway | cases | as it must be | refused or silent, though another try would have served | a broken answer passed "
-        "off as whole, or ended without a word | otherwise not | charged more than once | books differ from the bill |",
-        "|---|---:|---:|---:|---:|---:|---:|---:|",
+        "off as whole, or ended without a word | otherwise not | books differ from the bill |",
+        "|---|---:|---:|---:|---:|---:|---:|",
     ]
     for name, version, outcomes, problems in rows:
         wrong = [outcome for outcome in outcomes if outcome.wrong]
@@ -72,8 +72,7 @@ def _report(rows: list[Row]) -> str:
         lost = [each for each in wrong if expected(each.case).kind == "whole" and each not in untold]
         books = str(len(problems)) if name == "sophia" else "has none"
         rest = len(wrong) - len(untold) - len(lost)
-        twice = sum(outcome.billed > 1 for outcome in outcomes)
-        figures = (len(outcomes), len(outcomes) - len(wrong), len(lost), len(untold), rest, twice, books)
+        figures = (len(outcomes), len(outcomes) - len(wrong), len(lost), len(untold), rest, books)
         lines.append(f"| {name} {version} | {' | '.join(map(str, figures))} |")
     lines += ["", "## Chat completions, fault by fault", "", _head(rows), "|---|---|" + "---|---|" * len(rows)]
     for fault in FAULTS:

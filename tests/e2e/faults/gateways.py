@@ -31,7 +31,7 @@ class Lane:
     key: str = ""
 
 
-# A first is a lane's own; one second serves two lanes, neither of them one on which `/v1/chat` puts it first.
+# A first is a lane's own; one second serves two lanes, of which one streams and the other does not.
 LANES = (
     Lane(("google/gemini-2.5-flash-image", "anthropic/claude-sonnet-4.5")),
     Lane(("google/gemini-2.5-flash", "mistralai/mistral-small-3.2-24b-instruct")),
