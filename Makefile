@@ -62,6 +62,7 @@ lint: ## Run every linter.
 bench: ## Measure the gateway beside its peers.
 	@scripts/environment .work/venv/gateway requirements/gateway.lock
 	@tests/bench/run tests.bench.gateway $(ARGS)
+	@tests/bench/run tests.bench.gateway.streams
 
 .PHONY: faults
 faults: ## Try every fault before the gateway and its peers.
