@@ -88,7 +88,8 @@ def _guards(found: dict[str, Any]) -> Iterator[str]:
     yield f"A second set of {found['heldout']} pairs was written after the guards were finished, as a test of that: everyday questions of other forms with"
     yield f"one slot changed, and 60 odd traps. At its first run {found['heldout_first']} passed ({found['heldout_first'] / found['heldout']:.1%}, at most"
     yield f"{upper_limit(found['heldout'], found['heldout_first']):.1%}), all of them traps; the guards were tightened on what it showed, and now"
-    yield f"{len(found['heldout_now'])} pass: " + "; ".join(f"“{one}” for “{other}”" for one, other in found["heldout_now"]) + "."
+    pairs = "; ".join(f'"{one}" for "{other}"' for one, other in found["heldout_now"])
+    yield f"{len(found['heldout_now'])} pass: {pairs}."
     yield "So guards alone do not keep a bound; they make the learned one reachable."
     yield ""
     yield f"Of {found['paraphrases']} pairs that ask the same, the guards let **{found['passed'] / found['paraphrases']:.1%}** pass; read it by kind."

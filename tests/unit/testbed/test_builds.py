@@ -128,6 +128,6 @@ def test_two_that_forget_the_compiler_at_once_do_not_meet(tmp_path):
     folder.mkdir(parents=True)
     folder.chmod(0o500)
     with ThreadPoolExecutor() as pool:
-        for done in [pool.submit(builds.forget_compiler, layout) for _ in range(8)]:
+        for done in [pool.submit(builds.forget_compiler, layout) for number in range(8)]:
             done.result()
     assert not (layout.cache / "go").exists()
