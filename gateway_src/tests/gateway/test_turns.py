@@ -61,6 +61,23 @@ async def test_a_flood_waits_behind_itself() -> None:
     assert order.index("quiet") <= 1
 
 
+async def test_who_comes_finds_a_turn_that_no_flood_can_take() -> None:
+    room = turns(16)
+    held = [await room.take("busy", 10, 60.0) for _ in range(15)]
+    flood = [await begun(ask(room, "busy")) for _ in range(5)]
+    assert not any(task.done() for task in flood)
+    quiet = await asyncio.wait_for(room.take("quiet", 10, 60.0), 5.0)
+    other = await begun(ask(room, "other"))
+    assert not other.done()
+    quiet.close(10)
+    held.append(await other)
+    for turn in held:
+        turn.close(10)
+    for task in flood:
+        (await task).close(10)
+    assert room.waiting == (0, 0)
+
+
 async def test_weights_are_shares() -> None:
     room = turns(heavy=3.0)
     first = await room.take("other", 10, 60.0)

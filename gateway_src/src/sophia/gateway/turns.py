@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The room where a request waits for its turn upstream, fair between organisations, interactive before batch.
 
-A worker has so many turns at a time. While one is free nobody waits, and nothing is counted. Once all are taken, a
-request waits in a queue that is fair by estimated tokens (`sophia.fairness.queue`): an organisation that sends fifty
-times as much as others waits behind itself. Batch requests are served where no interactive one waits. What would wait
-longer than it may is refused at once, and a queue past its limit sheds from whoever fills it.
+A worker has so many turns at a time, of which one organisation gets fifteen sixteenths at most, so that another that
+comes finds one free. While one is free for it nobody waits. Else a request waits in a queue that is fair by estimated
+tokens (`sophia.fairness.queue`): an organisation that sends fifty times as much as others waits behind itself. Batch
+requests are served where no interactive one waits. What would wait longer than it may is refused at once, and a queue
+past its limit sheds from whoever fills it.
 
 ::
 
@@ -23,6 +24,7 @@ from sophia.fairness.queue import Entry, FairQueue
 
 __all__ = ["Turn", "Turns"]
 
+_SPARE = 16
 _Future = asyncio.Future["Turn"]
 
 
@@ -67,6 +69,8 @@ class Turns:
         self._batch: FairQueue[_Future] = FairQueue(queued, weights)
         self._pace = Pace()
         self._taken = 0
+        self._most = max(1, limit - limit // _SPARE)
+        self._held: dict[str, int] = {}
 
     @property
     def waiting(self) -> tuple[int, int]:
@@ -79,12 +83,15 @@ class Turns:
         Raises:
             Unavailable: there is none for it.
         """
-        if self._taken < self._limit and not self._interactive and not self._batch:
-            self._taken += 1
-            return Turn(self, tenant, cost, self._clock(), None)
+        if not self._interactive and not self._batch and self._has_room(tenant):
+            return self._give(tenant, cost, None)
         queue = self._batch if batch else self._interactive
-        entry = Entry(tenant, "", max(1, cost), asyncio.get_running_loop().create_future())
+        # The organisation as the model: whom its share keeps from a turn keeps nobody else from one.
+        entry = Entry(tenant, tenant, max(1, cost), asyncio.get_running_loop().create_future())
         queue.push(entry)
+        self._advance()
+        if entry.item.done():
+            return self._result(entry)
         try:
             self._admit(queue, entry, min(patience, self._patience))
             await asyncio.wait((entry.item,), timeout=min(patience, self._patience))
@@ -95,25 +102,39 @@ class Turns:
             refusal = _refusal(self._seconds(queue, entry))
             self._leave(queue, entry)
             raise refusal
-        turn: Turn = entry.item.result()
-        return turn
+        return self._result(entry)
 
     def ended(self, turn: Turn, cost: int, used: int | None) -> None:
         """A turn is over: the next request has it."""
         self._taken -= 1
+        self._held[turn.tenant] -= 1
+        if not self._held[turn.tenant]:
+            del self._held[turn.tenant]
         self._pace.note(max(1, cost), self._clock() - turn.since)
         if turn.charged is not None and used is not None:
             turn.charged.settle(turn.tenant, cost, used)
         self._advance()
 
     def _advance(self) -> None:
-        while self._taken < self._limit:
-            queue = self._interactive if self._interactive else self._batch
-            entry = queue.take(lambda _: True)
-            if entry is None:
-                return
-            self._taken += 1
-            entry.item.set_result(Turn(self, entry.tenant, entry.cost, self._clock(), queue))
+        for queue in (self._interactive, self._batch):
+            while queue and self._taken < self._limit:
+                entry = queue.take(lambda waiting: self._has_room(waiting.tenant))
+                if entry is None:
+                    break
+                entry.item.set_result(self._give(entry.tenant, entry.cost, queue))
+
+    def _has_room(self, tenant: str) -> bool:
+        return self._taken < self._limit and self._held.get(tenant, 0) < self._most
+
+    def _give(self, tenant: str, cost: int, queue: FairQueue[_Future] | None) -> Turn:
+        self._taken += 1
+        self._held[tenant] = self._held.get(tenant, 0) + 1
+        return Turn(self, tenant, cost, self._clock(), queue)
+
+    @staticmethod
+    def _result(entry: Entry[_Future]) -> Turn:
+        turn: Turn = entry.item.result()
+        return turn
 
     def _admit(self, queue: FairQueue[_Future], entry: Entry[_Future], patience: float) -> None:
         """Refuse now what would wait in vain; where too many wait, somebody leaves.
