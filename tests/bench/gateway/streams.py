@@ -178,8 +178,9 @@ def main() -> int:
     ]
     yardstick = rates.get("nginx", rates["upstream"])[1]
     bare = statistics.quantiles(delays["upstream"], n=100)
-    for name in given.contenders:
-        version, own, bad = rates[name]
+    for name, (version, own, bad) in rates.items():
+        if name == "upstream":
+            continue
         ratio = statistics.median(one / other for one, other in zip(own, yardstick, strict=True))
         late = statistics.quantiles(delays[name], n=100)
         kilobytes = "-" if memory[name] is None else f"{memory[name]:.0f}"
