@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Streams through gateways: how many a second, how much later each piece comes, and what an idle one costs in memory.
 
-    python -m tests.bench.gateway.streams --cache FOLDER [--rounds 3] [--seconds 4] [--idle 1000] [--output docs/bench]
+    python -m tests.bench.gateway.streams --cache FOLDER [--rounds 1] [--seconds 12] [--idle 1000] [--output docs/bench]
 
 As `tests.bench.gateway`: all contenders run at the same time, idle but for the one that is measured, on core 0; load and
 upstream have core 1.
